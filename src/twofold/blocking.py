@@ -1,0 +1,139 @@
+"""The same verbs for Flask, Django and scripts: one event loop in one background thread, every call waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from typing import Any, Self, TypeVar
+
+from twofold.bootstrap import open_embedded
+from twofold.core.decision import Confirmed, Redeemed, Rejected, Renewed, Throttled, Verified
+from twofold.core.management import AccountEvent
+from twofold.credentials import OtpFactor
+from twofold.directory import AccountView
+from twofold.verifier import PendingEnrollment, Verifier
+
+T = TypeVar("T")
+
+
+class BlockingVerifier:
+    """A `Verifier` for code without an event loop. Safe to call from many threads; end it with `close`."""
+
+    def __init__(self, verifier: Verifier, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+        self._verifier = verifier
+        self._loop = loop
+        self._thread = thread
+
+    @classmethod
+    def open(cls, database_url: str = "sqlite:///twofold.db", *, issuer: str = "Twofold") -> Self:
+        """A verifier over a database of its own; the key file is made beside the database on first use.
+
+        Raises `ConfigurationError` when the database or its key cannot be opened.
+        """
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="twofold", daemon=True)
+        thread.start()
+        try:
+            verifier = asyncio.run_coroutine_threadsafe(open_embedded(database_url, issuer=issuer), loop).result()
+        except BaseException:
+            _stop(loop, thread)
+            raise
+        return cls(verifier, loop, thread)
+
+    def close(self) -> None:
+        """Finish what is under way and let the database go. Closing twice does nothing."""
+        if self._thread.is_alive():
+            self._wait(self._verifier.close())
+            _stop(self._loop, self._thread)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def enroll(
+        self,
+        account_id: str,
+        factor: OtpFactor = "totp",
+        *,
+        label: str = "",
+        replaces: str | None = None,
+        step_up: str | None = None,
+    ) -> PendingEnrollment:
+        """See `Verifier.enroll`."""
+        return self._wait(self._verifier.enroll(account_id, factor, label=label, replaces=replaces, step_up=step_up))
+
+    def confirm(
+        self, account_id: str, authenticator_id: str, *, code: str, step_up: str | None = None
+    ) -> Confirmed | Rejected | Throttled:
+        """See `Verifier.confirm`."""
+        return self._wait(self._verifier.confirm(account_id, authenticator_id, code=code, step_up=step_up))
+
+    def verify(
+        self,
+        account_id: str,
+        *,
+        code: str | None = None,
+        codes: Sequence[str] | None = None,
+        factor: str | None = None,
+        authenticator_id: str | None = None,
+        purpose: str | None = None,
+        binding: str | None = None,
+        browser: str | None = None,
+        ip: str | None = None,
+        user_agent: str | None = None,
+    ) -> Verified | Rejected | Throttled:
+        """See `Verifier.verify`."""
+        return self._wait(
+            self._verifier.verify(
+                account_id,
+                code=code,
+                codes=codes,
+                factor=factor,
+                authenticator_id=authenticator_id,
+                purpose=purpose,
+                binding=binding,
+                browser=browser,
+                ip=ip,
+                user_agent=user_agent,
+            )
+        )
+
+    def redeem(self, receipt: str, *, purpose: str | None = None, binding: str | None = None) -> Redeemed:
+        """See `Verifier.redeem`."""
+        return self._wait(self._verifier.redeem(receipt, purpose=purpose, binding=binding))
+
+    def renew_recovery_codes(self, account_id: str, *, step_up: str | None = None) -> Renewed:
+        """See `Verifier.renew_recovery_codes`."""
+        return self._wait(self._verifier.renew_recovery_codes(account_id, step_up=step_up))
+
+    def revoke(self, account_id: str, authenticator_id: str, *, step_up: str | None = None) -> None:
+        """See `Verifier.revoke`."""
+        self._wait(self._verifier.revoke(account_id, authenticator_id, step_up=step_up))
+
+    def rename(self, account_id: str, authenticator_id: str, label: str) -> None:
+        """See `Verifier.rename`."""
+        self._wait(self._verifier.rename(account_id, authenticator_id, label))
+
+    def account(self, account_id: str) -> AccountView:
+        """See `Directory.get`."""
+        return self._wait(self._verifier.accounts.get(account_id))
+
+    def record_event(self, account_id: str, event: AccountEvent) -> None:
+        """See `Directory.record_event`."""
+        self._wait(self._verifier.accounts.record_event(account_id, event))
+
+    def delete_account(self, account_id: str) -> None:
+        """See `Directory.delete`."""
+        self._wait(self._verifier.accounts.delete(account_id))
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

@@ -1,0 +1,134 @@
+"""The only place where concrete classes meet: settings in, a working deployment out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+
+from twofold.applications import ApplicationKeys
+from twofold.clocks import SystemEntropy, system_clock
+from twofold.config import Settings
+from twofold.core.codec import Codec
+from twofold.credentials import Credentials
+from twofold.crypto.argon2 import RECOMMENDED, Argon2
+from twofold.delivery import Delivery
+from twofold.engine import Engine
+from twofold.errors import ConfigurationError
+from twofold.factors import FACTORS
+from twofold.hash_pool import HashPool
+from twofold.inspection import Inspection
+from twofold.keys.file import FileKeyProvider
+from twofold.keys.keyring import Keyring
+from twofold.keys.receipts import KeyringReceipts
+from twofold.ports import Clock, Entropy
+from twofold.senders.log import LogSender
+from twofold.stores.memory import MemoryStore
+from twofold.stores.sqlite import SqliteStore
+from twofold.verifier import Verifier
+
+Store = MemoryStore | SqliteStore
+DEFAULT_URL = "http://localhost:8000"
+
+
+class Deployment:
+    """Everything that belongs to one database, put together. End it with `close`."""
+
+    def __init__(
+        self, settings: Settings, store: Store, keyring: Keyring, *, clock: Clock, entropy: Entropy, argon2: Argon2
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.keyring = keyring
+        self.clock = clock
+        codec = Codec(keyring.mac_keys())
+        store.use_codec(codec)
+        self._pool = HashPool()
+        engine = Engine(
+            accounts=store,
+            limits=store,
+            keys=keyring,
+            factors=FACTORS,
+            clock=clock,
+            entropy=entropy,
+            pool=self._pool,
+        )
+        credentials = Credentials(keyring, entropy, self._pool, issuer=settings.issuer, argon2=argon2)
+        self.receipts = KeyringReceipts(keyring, settings.public_url or DEFAULT_URL)
+        self.verifier = Verifier(
+            engine,
+            credentials,
+            self.receipts,
+            is_strict=settings.profile == "strict",
+            common_passwords=load_common_passwords(),
+            on_close=self.close,
+        )
+        self.applications = ApplicationKeys(store, keyring, engine)
+        self.inspection = Inspection(store, credentials, codec)
+        self.delivery = Delivery(store, LogSender(), clock)
+
+    async def close(self) -> None:
+        """Finish what is under way and let the database go."""
+        self._pool.close()
+        self.store.close()
+
+
+async def open_deployment(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    entropy: Entropy | None = None,
+    argon2: Argon2 = RECOMMENDED,
+) -> Deployment:
+    """Open the database of these settings, or make it. Raises `ConfigurationError`, one line."""
+    clock = clock or system_clock(settings.test_clock)
+    entropy = entropy or SystemEntropy()
+    path = settings.sqlite_path
+    if settings.database_url is None:
+        make_private_folder(settings.data_dir)
+    is_new = not path.exists() or path.stat().st_size == 0
+    provider = FileKeyProvider.open(settings.key_file, entropy, may_create=is_new)
+    store = SqliteStore.open(path)
+    try:
+        keyring = await Keyring.open(store, provider, clock, entropy)
+    except BaseException:
+        store.close()
+        raise
+    return Deployment(settings, store, keyring, clock=clock, entropy=entropy, argon2=argon2)
+
+
+@asynccontextmanager
+async def deployment(settings: Settings) -> AsyncIterator[Deployment]:
+    """`open_deployment` for a `with` block."""
+    opened = await open_deployment(settings)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+async def open_embedded(database_url: str, *, issuer: str) -> Verifier:
+    """A verifier inside another application: its key file lies beside the database."""
+    settings = Settings(database_url=database_url, issuer=issuer)
+    path = settings.sqlite_path
+    key_file = path.with_suffix(".key")
+    opened = await open_deployment(
+        Settings(database_url=database_url, issuer=issuer, key_provider=f"file:{key_file}", data_dir=path.parent)
+    )
+    return opened.verifier
+
+
+def make_private_folder(path: Path) -> None:
+    """The data folder, readable by its owner alone."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as error:
+        raise ConfigurationError(f"DATA_DIR {path}: cannot be used ({error.strerror})") from None
+
+
+def load_common_passwords() -> frozenset[str]:
+    """The well-known passwords that nobody may choose, in lower case."""
+    text = (resources.files("twofold.factors") / "common_passwords.txt").read_text("utf-8")
+    return frozenset(line for line in text.splitlines() if line)

@@ -1,0 +1,170 @@
+"""Frozen settings, from flags, environment and file, in that order; no setting is mandatory.
+
+Only reading and checking happens here; what a setting does is where it is used. `docs/settings.md` lists them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from twofold.errors import ConfigurationError
+
+PREFIX = "TWOFOLD_"
+Profile = Literal["default", "strict"]
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every setting; the environment variable is `TWOFOLD_` and the name in capitals."""
+
+    data_dir: Path = Path("twofold-data")
+    database_url: str | None = None
+    public_url: str | None = None
+    key_provider: str | None = None
+    issuer: str = "Twofold"
+    profile: Profile = "default"
+    log_format: Literal["text", "json"] = "text"
+    test_clock: Path | None = None
+
+    @property
+    def sqlite_path(self) -> Path:
+        """Where the SQLite database is; raises `ConfigurationError` for another kind of database."""
+        if self.database_url is None:
+            return self.data_dir / "twofold.db"
+        scheme, _, path = self.database_url.partition("://")
+        if scheme != "sqlite" or not path.startswith("/") or len(path) < 2:
+            raise ConfigurationError(
+                f"DATABASE_URL {_without_password(self.database_url)!r}: expected sqlite:///path/to/file.db"
+            )
+        return Path(path[1:])
+
+    @property
+    def key_file(self) -> Path:
+        """Where the master key is: `twofold.key` in the data folder unless KEY_PROVIDER says another file."""
+        if self.key_provider is None:
+            return self.data_dir / "twofold.key"
+        kind, _, path = self.key_provider.partition(":")
+        if kind != "file" or not path:
+            raise ConfigurationError(f"KEY_PROVIDER {self.key_provider!r}: expected file:/path/to/twofold.key")
+        return Path(path)
+
+
+def load_settings(environment: Mapping[str, str], **flags: object) -> tuple[Settings, list[str]]:
+    """The settings and the warnings to show. Flags that are None are not given.
+
+    Raises `ConfigurationError`, one line that names the setting and what was expected.
+    """
+    warnings: list[str] = []
+    given = {name: value for name, value in flags.items() if value is not None}
+    from_environment = _read_environment(environment, warnings)
+    data_dir = Path(str(given.get("data_dir", from_environment.get("data_dir", Settings().data_dir))))
+    values = {**_read_file(data_dir / "twofold.toml", warnings), **from_environment, **given, "data_dir": data_dir}
+    try:
+        settings = msgspec.convert(values, Settings, strict=False, dec_hook=_to_path)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+    if settings.public_url is not None:
+        check_public_url(settings.public_url)
+    if settings.test_clock is not None and not is_loopback(
+        urlsplit(settings.public_url or "http://localhost").hostname
+    ):
+        raise ConfigurationError("TEST_CLOCK is for tests only: PUBLIC_URL must be a loopback address with it")
+    return settings, warnings
+
+
+def check_public_url(url: str) -> str:
+    """The origin, without a slash at its end; raises `ConfigurationError` for what cannot be one.
+
+    Plain http goes to loopback and private addresses only: anywhere else codes would cross the network in clear.
+    """
+    parts = urlsplit(url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    if parts.scheme not in ("http", "https") or not parts.hostname or url.rstrip("/") != origin or parts.username:
+        raise ConfigurationError(f"PUBLIC_URL {url!r}: expected an origin such as https://login.example.com")
+    if parts.scheme == "http" and not is_loopback(parts.hostname) and not _is_private(parts.hostname):
+        raise ConfigurationError(f"PUBLIC_URL {url!r}: plain http is for loopback and private addresses; use https")
+    return origin
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether the name means this machine."""
+    if host is None:
+        return False
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return False
+
+
+def _read_environment(environment: Mapping[str, str], warnings: list[str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable, value in environment.items():
+        if not variable.startswith(PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name in Settings.__struct_fields__:
+            values[name] = value
+        elif name.removesuffix("_file") in Settings.__struct_fields__:
+            try:
+                values[name.removesuffix("_file")] = Path(value).read_text().strip()
+            except OSError as error:
+                raise ConfigurationError(f"{variable}: {value} cannot be read ({error.strerror})") from None
+        else:
+            warnings.append(_unknown(variable, name, PREFIX))
+    return values
+
+
+def _read_file(path: Path, warnings: list[str]) -> dict[str, Any]:
+    try:
+        read = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    warnings += [_unknown(name, name.lower(), "") for name in read if name.lower() not in Settings.__struct_fields__]
+    return {name.lower(): value for name, value in read.items() if name.lower() in Settings.__struct_fields__}
+
+
+def _unknown(written: str, name: str, prefix: str) -> str:
+    near = difflib.get_close_matches(name, Settings.__struct_fields__, 1)
+    hint = f"; did you mean {prefix}{near[0].upper() if prefix else near[0]}?" if near else ""
+    return f"unknown setting {written} is ignored{hint}"
+
+
+def _to_path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str | Path):
+        return Path(value)
+    raise ValueError(f"expected {kind.__name__}")
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    # msgspec says "Expected …, got … - at `$.field`"; people want the setting first.
+    text, _, where = str(error).partition(" - at ")
+    return f"{where.strip('`').removeprefix('$.').upper() or 'settings'}: {text[:1].lower()}{text[1:]}"
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
+
+
+def environment() -> Mapping[str, str]:
+    """The environment of this process."""
+    return os.environ

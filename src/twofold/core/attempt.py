@@ -1,0 +1,54 @@
+"""What every call brings along besides its subject: time, randomness, who calls, and from where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from twofold.core.audit import SALT_BYTES, Event, EventKind, Scalar
+from twofold.core.decision import Message
+from twofold.core.discreet import Discreet
+from twofold.core.entropy import Seed, derive, derive_id
+
+USER_AGENT_MAX = 256
+LOCAL_APPLICATION = "local"
+
+
+class Context(Discreet, frozen=True):
+    """What the caller says of the person's side: `ip`, `user_agent`, and the opaque `browser` of an earlier success."""
+
+    hidden: ClassVar = ("browser",)
+
+    ip: str | None = None
+    user_agent: str | None = None
+    browser: str | None = None
+
+
+class Call(Discreet, frozen=True):
+    """One call. `now` in microseconds; `seed` fresh; `application` an API key's id or `local`.
+
+    `is_admin` lets management calls do without a step-up; `throttled_before` counts answers that were turned away
+    without being judged since the last event, so that the next one can tell.
+    """
+
+    hidden: ClassVar = ("seed",)
+
+    now: int
+    seed: Seed
+    application: str = LOCAL_APPLICATION
+    is_admin: bool = False
+    context: Context = Context()
+    throttled_before: int = 0
+
+    def event(self, kind: EventKind, **payload: Scalar | Sequence[str]) -> Event:
+        """An event of this call, with who and where."""
+        origin: dict[str, Scalar | Sequence[str]] = {
+            "application": self.application,
+            "ip": self.context.ip,
+            "user_agent": self.context.user_agent and self.context.user_agent[:USER_AGENT_MAX],
+        }
+        return Event(kind, self.now, derive(self.seed, f"salt|{kind}", SALT_BYTES), {**payload, **origin})
+
+    def message(self, kind: str, payload: Mapping[str, str | int | bool | None]) -> Message:
+        """A notice of this call to the person."""
+        return Message(derive_id(self.seed, f"message|{kind}", "me_"), kind, payload)

@@ -1,0 +1,296 @@
+"""How an authenticator comes, changes and goes: begin, confirm, import, rename, revoke, new recovery codes.
+
+Pending never counts. The same caller who begins again gets the same pending enrollment with the same secret; another
+caller never does, or somebody who began first could wait for the owner to scan a secret that he knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import ClassVar
+
+import msgspec
+
+from twofold.core.account import (
+    AUTHENTICATORS_MAX,
+    FIRST_FACTOR,
+    PENDING_MAX,
+    PENDING_TTL_S,
+    RECOVERY,
+    Account,
+    Authenticator,
+    Enrollment,
+    spend,
+    with_authenticator,
+    without_expired,
+)
+from twofold.core.attempt import Call
+from twofold.core.audit import Event
+from twofold.core.clock import MICROS_PER_S
+from twofold.core.decision import (
+    Confirmed,
+    Decision,
+    Done,
+    NeedsRecoveryCodes,
+    Reason,
+    ReceiptClaims,
+    Rejected,
+    Renewed,
+    Throttled,
+)
+from twofold.core.discreet import Discreet
+from twofold.core.factor import Answer, Factors, Finding, Right, Seals, Used, Wrong
+from twofold.core.throttle import delay_s
+from twofold.core.verification import MANAGE, SEED_FIELD, check_usable, epoch_claim
+from twofold.errors import Refused
+
+
+class NewCredential(Discreet, frozen=True):
+    """A credential made outside the decision, under the id that its seal is bound to.
+
+    `sealed_with` is the data key of that seal, or None where nothing is sealed; `plain_codes` are recovery codes in
+    clear, to be shown once.
+    """
+
+    hidden: ClassVar = ("credential", "plain_codes")
+
+    authenticator_id: str
+    factor: str
+    credential: bytes
+    sealed_with: str | None = None
+    plain_codes: tuple[str, ...] = ()
+
+
+def begin_enrollment(
+    account: Account | None,
+    fresh: NewCredential,
+    call: Call,
+    *,
+    label: str = "",
+    replaces: str | None = None,
+    step_up: ReceiptClaims | None = None,
+) -> tuple[Decision, Authenticator]:
+    """A pending authenticator: the caller's own one of this factor if it is still open, else `fresh`.
+
+    Raises `Refused`: `not_found`, `disabled`, `step_up_required`, `too_many`, `conflict`.
+    """
+    account = without_expired(check_usable(account), call.now)
+    begun_by = call.application
+    replaced = account.find(replaces) if replaces is not None else None
+    if replaced is not None and replaced.factor in (FIRST_FACTOR, RECOVERY):
+        raise Refused("conflict", "only an authenticator that gives codes can be replaced by another one")
+    for authenticator in account.authenticators:
+        enrollment = authenticator.enrollment
+        if (
+            enrollment is not None
+            and authenticator.factor == fresh.factor
+            and enrollment.begun_by == begun_by
+            and enrollment.replaces == replaces
+        ):
+            return Decision(Done()), authenticator
+    account = check_step_up(account, step_up, call)
+    pending = [a for a in account.authenticators if a.state == "pending"]
+    kept = tuple(a for a in account.authenticators if len(pending) < PENDING_MAX or a is not pending[0])
+    if len(kept) >= AUTHENTICATORS_MAX:
+        raise Refused("too_many", f"an account has at most {AUTHENTICATORS_MAX} authenticators")
+    authenticator = Authenticator(
+        fresh.authenticator_id,
+        fresh.factor,
+        label,
+        "pending",
+        fresh.credential,
+        call.now,
+        enrollment=Enrollment(
+            call.now + PENDING_TTL_S * MICROS_PER_S, begun_by, not account.has_second_factor, replaces
+        ),
+    )
+    account = msgspec.structs.replace(account, authenticators=(*kept, authenticator))
+    event = call.event("enrollment.begun", factor=fresh.factor, authenticator=authenticator.id, replaces=replaces)
+    sealed_with = (fresh.sealed_with,) if fresh.sealed_with else ()
+    return Decision(Done(), account, (event,), sealed_with=sealed_with), authenticator
+
+
+def confirm_enrollment(
+    account: Account | None,
+    authenticator_id: str,
+    answer: Answer,
+    call: Call,
+    *,
+    factors: Factors,
+    seals: Seals,
+    recovery: NewCredential | None = None,
+    step_up: ReceiptClaims | None = None,
+) -> Decision:
+    """Pending becomes active by its first code, which is used up with it; what it replaces goes.
+
+    Ends as `Confirmed`, `Rejected`, `Throttled`, or `NeedsRecoveryCodes` when `recovery` must be prepared first.
+    Raises `Refused`: `not_found`, `disabled`, `conflict` (not pending any more), `step_up_required`.
+    """
+    account = without_expired(check_usable(account), call.now)
+    pending = account.find(authenticator_id)
+    enrollment = pending.enrollment
+    if enrollment is None:
+        raise Refused("conflict", "this authenticator is not waiting for its first code")
+    wait = delay_s(enrollment.failures) * MICROS_PER_S - (call.now - enrollment.failed_at)
+    if call.now >= enrollment.failed_at and wait > 0:
+        return Decision(Throttled(-(-wait // MICROS_PER_S)))
+    owner, factor = account.id, factors[pending.factor]
+
+    def unseal(sealed: bytes) -> bytes:
+        return seals.open_seal(sealed, field=SEED_FIELD, account_id=owner, authenticator_id=pending.id)
+
+    reads = len(answer.codes) == 1 and factor.reads(answer)
+    finding = factor.check_answer(pending, answer, unseal=unseal, now=call.now) if reads else Wrong()
+    if not isinstance(finding, Right):
+        return _refuse_confirmation(account, pending, enrollment, finding, call)
+    # Begun with a step-up, that one counts; begun on an empty account, one is needed if it is not empty any more.
+    if enrollment.begun_while_empty:
+        account = check_step_up(account, step_up, call)
+    if recovery is None and not any(a.factor == RECOVERY for a in account.authenticators):
+        return Decision(NeedsRecoveryCodes())
+    return _activate(account, pending, enrollment, finding, recovery=recovery, call=call)
+
+
+def import_authenticator(account: Account | None, fresh: NewCredential, call: Call, *, label: str = "") -> Decision:
+    """An authenticator whose secret is already in the person's hands: active at once, without recovery codes."""
+    account = without_expired(check_usable(account), call.now)
+    if not call.is_admin:
+        raise Refused("forbidden", "importing a secret needs the scope admin")
+    if len(account.authenticators) >= AUTHENTICATORS_MAX:
+        raise Refused("too_many", f"an account has at most {AUTHENTICATORS_MAX} authenticators")
+    added = Authenticator(fresh.authenticator_id, fresh.factor, label, "active", fresh.credential, call.now)
+    account = msgspec.structs.replace(account, authenticators=(*account.authenticators, added))
+    event = call.event("authenticator.imported", factor=added.factor, authenticator=added.id, label=label)
+    message = call.message("authenticator.added", {"factor": added.factor, "label": label})
+    sealed_with = (fresh.sealed_with,) if fresh.sealed_with else ()
+    return Decision(Confirmed(added.id, added.factor), account, (event,), (message,), sealed_with)
+
+
+def rename_authenticator(account: Account | None, authenticator_id: str, label: str, call: Call) -> Decision:
+    """The same authenticator under another label."""
+    account = without_expired(check_usable(account), call.now)
+    renamed = msgspec.structs.replace(account.find(authenticator_id), label=label)
+    event = call.event("authenticator.renamed", authenticator=authenticator_id, label=label)
+    return Decision(Done(), with_authenticator(account, renamed), (event,))
+
+
+def revoke_authenticator(
+    account: Account | None, authenticator_id: str, call: Call, *, step_up: ReceiptClaims | None = None
+) -> Decision:
+    """Remove an authenticator; one that is pending goes without a step-up. With the last one go the recovery codes."""
+    account = without_expired(check_usable(account), call.now)
+    removed = account.find(authenticator_id)
+    if removed.state != "pending":
+        account = check_step_up(account, step_up, call)
+    account = _without(account, authenticator_id)
+    if not any(a.factor not in (FIRST_FACTOR, RECOVERY) and a.state != "pending" for a in account.authenticators):
+        kept = tuple(a for a in account.authenticators if a.factor != RECOVERY)
+        account = msgspec.structs.replace(account, authenticators=kept)
+    event = call.event("authenticator.removed", factor=removed.factor, authenticator=removed.id)
+    if removed.state == "pending":
+        return Decision(Done(), account, (event,))
+    message = call.message("authenticator.removed", {"factor": removed.factor, "label": removed.label})
+    return Decision(Done(), account, (event,), (message,))
+
+
+def renew_recovery_codes(
+    account: Account | None, recovery: NewCredential | None, call: Call, *, step_up: ReceiptClaims | None = None
+) -> Decision:
+    """A fresh set of recovery codes; every old one is dead. Ends as `Renewed`, or `NeedsRecoveryCodes` when `recovery`
+    must be prepared first. Raises `Refused("no_factor")` where there is nothing that they could stand in for."""
+    account = without_expired(check_usable(account), call.now)
+    if not account.has_second_factor:
+        raise Refused("no_factor", "recovery codes stand in for a second factor, and this account has none")
+    account = check_step_up(account, step_up, call)
+    if recovery is None:
+        return Decision(NeedsRecoveryCodes())
+    kept = tuple(a for a in account.authenticators if a.factor != RECOVERY)
+    account = msgspec.structs.replace(account, authenticators=kept)
+    account, event = _with_recovery_codes(account, recovery, call)
+    message = call.message("recovery_codes.made", {"ip": call.context.ip})
+    return Decision(Renewed(recovery.plain_codes), account, (event,), (message,))
+
+
+def check_step_up(account: Account, step_up: ReceiptClaims | None, call: Call) -> Account:
+    """The account after a management call was allowed: on one with a second factor it takes a fresh receipt, spent
+    here, made for this purpose by this application. Raises `Refused("step_up_required")`."""
+    if not account.has_second_factor or (call.is_admin and step_up is None):
+        return account
+    detail = f'this needs a fresh receipt of this account: verify with purpose "{MANAGE}" and send it as step_up'
+    if step_up is None or not is_receipt_good(account, step_up, call) or step_up.purpose != MANAGE:
+        raise Refused("step_up_required", detail)
+    spent = spend_receipt(account, step_up, call)
+    if spent is None:
+        raise Refused("step_up_required", "this receipt was used already; " + detail)
+    return spent
+
+
+def is_receipt_good(account: Account, claims: ReceiptClaims, call: Call) -> bool:
+    """Whether a receipt, its signature already checked, is in force for this account, application and epoch."""
+    return (
+        claims.sub == account.id
+        and claims.aud == call.application
+        and claims.epoch == epoch_claim(account)
+        and claims.exp * MICROS_PER_S > call.now
+    )
+
+
+def spend_receipt(account: Account, claims: ReceiptClaims, call: Call) -> Account | None:
+    """The account in which the receipt is used up, or None when it was before."""
+    digest = hashlib.sha256(b"twofold/1|receipt|" + claims.jti.encode()).digest()[:16]
+    return spend(account, digest, claims.exp * MICROS_PER_S, call.now)
+
+
+def _refuse_confirmation(
+    account: Account, pending: Authenticator, enrollment: Enrollment, finding: Finding, call: Call
+) -> Decision:
+    reason: Reason = "code_already_used" if isinstance(finding, Used) else "wrong_code"
+    failed = msgspec.structs.replace(enrollment, failures=enrollment.failures + 1, failed_at=call.now)
+    account = with_authenticator(account, msgspec.structs.replace(pending, enrollment=failed))
+    event = call.event("enrollment.refused", factor=pending.factor, authenticator=pending.id, reason=reason)
+    return Decision(Rejected(reason), account, (event,))
+
+
+def _activate(
+    account: Account,
+    pending: Authenticator,
+    enrollment: Enrollment,
+    finding: Right,
+    *,
+    recovery: NewCredential | None,
+    call: Call,
+) -> Decision:
+    active = msgspec.structs.replace(
+        pending,
+        state="active",
+        credential=finding.credential,
+        credential_version=pending.credential_version + 1,
+        last_used_at=call.now,
+        enrollment=None,
+    )
+    account = with_authenticator(account, active)
+    events = [call.event("authenticator.added", factor=active.factor, authenticator=active.id, label=active.label)]
+    message = call.message("authenticator.added", {"factor": active.factor, "label": active.label})
+    replaced = enrollment.replaces
+    if replaced is not None and any(a.id == replaced for a in account.authenticators):
+        account = _without(account, replaced)
+        events.append(call.event("authenticator.removed", authenticator=replaced, replaced_by=active.id))
+    plain: tuple[str, ...] = ()
+    if recovery is not None and not any(a.factor == RECOVERY for a in account.authenticators):
+        account, made = _with_recovery_codes(account, recovery, call)
+        events.append(made)
+        plain = recovery.plain_codes
+    return Decision(Confirmed(active.id, active.factor, plain), account, tuple(events), (message,))
+
+
+def _without(account: Account, authenticator_id: str) -> Account:
+    kept = tuple(a for a in account.authenticators if a.id != authenticator_id)
+    return msgspec.structs.replace(account, authenticators=kept)
+
+
+def _with_recovery_codes(account: Account, recovery: NewCredential, call: Call) -> tuple[Account, Event]:
+    if len(account.authenticators) >= AUTHENTICATORS_MAX:
+        raise Refused("too_many", f"an account has at most {AUTHENTICATORS_MAX} authenticators")
+    added = Authenticator(recovery.authenticator_id, RECOVERY, "", "active", recovery.credential, call.now)
+    account = msgspec.structs.replace(account, authenticators=(*account.authenticators, added))
+    return account, call.event("recovery_codes.made", authenticator=added.id, codes=len(recovery.plain_codes))

@@ -1,0 +1,1 @@
+"""Arithmetic on secrets, pure and small: one-time passwords, sealing, digests, tickets, receipts."""

@@ -1,0 +1,44 @@
+"""Carries messages out after the commit that caused them: from the outbox to a sender, again until it worked."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from twofold.core.clock import MICROS_PER_S
+from twofold.core.decision import Message
+from twofold.errors import Unavailable
+from twofold.ports import Clock, Outbox, Sender
+
+BATCH = 50
+LEASE_S = 60
+RETRY_MAX_S = 3600
+log = logging.getLogger("twofold")
+
+
+class Delivery:
+    """One worker; several may run at once, in several processes."""
+
+    def __init__(self, outbox: Outbox, sender: Sender, clock: Clock) -> None:
+        self._outbox = outbox
+        self._sender = sender
+        self._clock = clock
+
+    async def run(self) -> int:
+        """Send what is due now; how many were sent."""
+        sent = 0
+        while rows := await self._outbox.take(BATCH, self._clock.now(), LEASE_S):
+            for row in rows:
+                message = Message(row.id, row.kind, msgspec.json.decode(row.payload))
+                try:
+                    await self._sender.send(message, row.account_id)
+                except Unavailable as error:
+                    wait_s = min(RETRY_MAX_S, 1 << min(row.attempts, 12))
+                    log.warning("message %s not sent, again in %d s: %s", row.id, wait_s, error)
+                    retry_at = self._clock.now() + wait_s * MICROS_PER_S
+                    await self._outbox.settle(row.id, sent=False, retry_at=retry_at)
+                    continue
+                await self._outbox.settle(row.id, sent=True)
+                sent += 1
+        return sent

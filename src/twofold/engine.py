@@ -1,0 +1,151 @@
+"""One attempt from outside: gather time and randomness, decide and commit in one step, repeat where a decision asks.
+
+The verbs are in `twofold.verifier` and `twofold.directory`; both stand on this.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from twofold.core.account import Account, new_deployment
+from twofold.core.attempt import LOCAL_APPLICATION, Call, Context
+from twofold.core.clock import MICROS_PER_S
+from twofold.core.decision import Decision, Done, NeedsRecoveryCodes, Outcome, Refusal, Stale, Throttled
+from twofold.core.entropy import SEED_BYTES, Seed
+from twofold.core.factor import Factors
+from twofold.core.idempotency import IdempotencyKey, once
+from twofold.errors import Busy, DataKeyMissing, KeyRetired, Refused, TamperedRecord
+from twofold.hash_pool import HashPool
+from twofold.ports import Accounts, Clock, Entropy, Limits, SealingKeys
+
+TRIES_MAX = 4
+_REMEMBERED_MAX = 10_000
+#: Endings that ask for slow work to be done, and then for another try.
+PREPARE_AGAIN = (Stale, NeedsRecoveryCodes)
+#: The account whose audit chain tells what happened to the deployment itself; no person can have this id.
+DEPLOYMENT = ""
+
+log = logging.getLogger("twofold")
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who calls: an application's id, whether it may manage without a step-up, and where the person is.
+
+    `idempotency` makes a repeated call end as it did the first time.
+    """
+
+    application: str = LOCAL_APPLICATION
+    is_admin: bool = False
+    context: Context = Context()
+    idempotency: IdempotencyKey | None = None
+
+
+LOCAL = Caller()
+Decide = Callable[[Account | None, Call], Decision]
+
+
+class Engine:
+    """The ports, and the loop around one decision."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        limits: Limits,
+        keys: SealingKeys,
+        factors: Factors,
+        clock: Clock,
+        entropy: Entropy,
+        pool: HashPool,
+    ) -> None:
+        self.accounts = accounts
+        self.limits = limits
+        self.keys = keys
+        self.factors = factors
+        self.clock = clock
+        self.entropy = entropy
+        self.pool = pool
+        self._throttled: dict[str, int] = {}
+        self._alarmed: dict[str, int] = {}
+
+    def begin(self, account_id: str, caller: Caller) -> Call:
+        """Time and randomness for one try."""
+        return Call(
+            self.clock.now(),
+            Seed(self.entropy.bytes(SEED_BYTES)),
+            caller.application,
+            caller.is_admin,
+            caller.context,
+            self._throttled.get(account_id, 0),
+        )
+
+    async def decide(
+        self,
+        account_id: str,
+        decide: Decide,
+        caller: Caller,
+        *,
+        prepare: Callable[[Outcome | None], Awaitable[None]] | None = None,
+    ) -> Outcome:
+        """Decide and commit. `prepare` does slow work before the first try and again whenever a decision asks for it
+        (`Stale`, `NeedsRecoveryCodes`): at most three times more, never charged.
+
+        Raises `Refused`, `InvalidInput`, `Busy`, `Unavailable`.
+        """
+        asked: Outcome | None = None
+        for _ in range(TRIES_MAX):
+            if prepare is not None:
+                await prepare(asked)
+            call = self.begin(account_id, caller)
+            run = once(lambda account, call=call: decide(account, call), caller.idempotency, call, self.keys)  # type: ignore[misc]
+            try:
+                decision = await self.accounts.transact(account_id, run)
+            except DataKeyMissing as missing:
+                await self.keys.fetch(missing.key_id)
+                continue
+            except KeyRetired:
+                await self.keys.refresh()
+                continue
+            except TamperedRecord as tampered:
+                await self._raise_alarm(account_id, tampered, caller)
+                raise
+            asked = decision.outcome
+            if isinstance(asked, PREPARE_AGAIN):
+                continue
+            self._count_throttled(account_id, asked)
+            if isinstance(asked, Refusal):
+                raise Refused(asked.code, asked.detail)
+            return asked
+        raise Busy(1, per_account=isinstance(asked, Stale))
+
+    async def record(self, decide: Decide, caller: Caller = LOCAL) -> None:
+        """Write an event of the deployment itself."""
+        await self.decide(DEPLOYMENT, decide, caller)
+
+    def _count_throttled(self, account_id: str, outcome: Outcome) -> None:
+        # Answers that are turned away commit nothing; the next judged one tells how many there were.
+        if isinstance(outcome, Throttled):
+            if len(self._throttled) >= _REMEMBERED_MAX:
+                self._throttled.pop(next(iter(self._throttled)))
+            self._throttled[account_id] = self._throttled.get(account_id, 0) + 1
+        elif self._throttled:
+            self._throttled.pop(account_id, None)
+
+    async def _raise_alarm(self, account_id: str, tampered: TamperedRecord, caller: Caller) -> None:
+        log.error("ALARM account=%r: %s", account_id, tampered)
+        now = self.clock.now()
+        if account_id == DEPLOYMENT or now - self._alarmed.get(account_id, -(10**18)) < 60 * MICROS_PER_S:
+            return
+        if len(self._alarmed) >= _REMEMBERED_MAX:
+            self._alarmed.clear()
+        self._alarmed[account_id] = now
+
+        def alarm(account: Account | None, call: Call) -> Decision:
+            deployment = account or new_deployment(call.seed, call.now)
+            event = call.event("account.tampered", account=account_id)
+            return Decision(Done(), deployment, (event,), (call.message("account.tampered", {"account": account_id}),))
+
+        await self.record(alarm, Caller(caller.application, context=caller.context))

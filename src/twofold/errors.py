@@ -1,0 +1,103 @@
+"""Every exception that Twofold raises on purpose.
+
+    TwofoldError
+    ├── InvalidInput          what was sent cannot be understood: names the field and what was expected
+    ├── Refused               understood, but the state of the account or the caller's rights do not allow it
+    ├── Busy                  too many attempts wait already: nothing was judged, try again after `retry_after_s`
+    ├── Unavailable           a key, a store or a provider cannot be reached: fail closed
+    │   ├── DataKeyMissing    one data key is not in memory (the verifier fetches it and repeats)
+    │   ├── KeyRetired        a data key was retired between sealing and commit (the verifier seals again)
+    │   ├── TamperedRecord    a stored record does not carry the code that its contents demand
+    │   └── OutcomeUnknown    the connection was lost while committing: it may or may not have happened
+    └── ConfigurationError    a setting, a key file or a database that the program cannot start with
+
+An expected ending of an attempt (verified, rejected, throttled) is a value, not an exception: `twofold.core.decision`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+RefusalCode = Literal[
+    "not_found",
+    "no_factor",
+    "too_many",
+    "disabled",
+    "conflict",
+    "forbidden",
+    "step_up_required",
+    "receipt_mismatch",
+    "receipt_used",
+    "idempotency_mismatch",
+    "invalid",
+]
+
+
+class TwofoldError(Exception):
+    """The root of the tree."""
+
+
+class InvalidInput(TwofoldError):
+    """Something sent by the caller is not of the expected form.
+
+    `field` is the name the caller used; `expected` completes the sentence "<field>: expected …".
+    """
+
+    def __init__(self, field: str, expected: str) -> None:
+        super().__init__(f"{field}: expected {expected}")
+        self.field = field
+        self.expected = expected
+
+
+class Refused(TwofoldError):
+    """The call was understood and is not allowed now; `code` is stable and documented in `docs/reasons.md`."""
+
+    def __init__(self, code: RefusalCode, detail: str) -> None:
+        super().__init__(detail)
+        self.code: RefusalCode = code
+        self.detail = detail
+
+
+class Busy(TwofoldError):
+    """Too much is waiting; nothing was judged and nothing was charged."""
+
+    def __init__(self, retry_after_s: int = 1, *, per_account: bool = False) -> None:
+        super().__init__(f"busy: try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+        self.per_account = per_account
+
+
+class Unavailable(TwofoldError):
+    """Something that the decision needs cannot be had, so nobody is let in."""
+
+
+class DataKeyMissing(Unavailable):
+    """The data key `key_id` is not in memory."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"data key {key_id} is not in memory")
+        self.key_id = key_id
+
+
+class KeyRetired(Unavailable):
+    """Something was sealed with a data key that is not active any more; nothing was written."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"data key {key_id} is not active any more")
+        self.key_id = key_id
+
+
+class TamperedRecord(Unavailable):
+    """A stored record was changed by something other than Twofold, or belongs to another key."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} does not carry the right authentication code")
+        self.what = what
+
+
+class OutcomeUnknown(Unavailable):
+    """The commit was sent and its answer never came; repeat with the same idempotency key."""
+
+
+class ConfigurationError(TwofoldError):
+    """The program cannot start like this; the message is one line that says what to do."""

@@ -1,0 +1,86 @@
+"""Slow hashes run here: few at a time, bounded in number, and never two for one account.
+
+Argon2 takes tens of milliseconds and megabytes; without bounds, asking for it would be the cheapest way to stop a
+server. Known browsers go first, so that the owner is served while strangers queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from twofold.errors import Busy
+
+WAITING_MAX = 64
+PER_ADDRESS_MAX = 4
+T = TypeVar("T")
+
+
+class HashPool:
+    """A pool of threads with a bounded, ordered queue. Belongs to one event loop."""
+
+    def __init__(self, workers: int | None = None) -> None:
+        self._workers = workers or max(1, (os.cpu_count() or 2) - 1)
+        self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix="twofold-hash")
+        self._free = self._workers
+        self._waiting: list[tuple[bool, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+        self._accounts: set[str] = set()
+        self._addresses: Counter[str] = Counter()
+
+    async def run(self, work: Callable[[], T], *, account_id: str, address: str | None, is_known: bool = False) -> T:
+        """The result of `work`. Raises `Busy`: at once, before anything is computed."""
+        if account_id in self._accounts or (address is not None and self._addresses[address] >= PER_ADDRESS_MAX):
+            raise Busy(1, per_account=True)
+        if len(self._waiting) >= WAITING_MAX:
+            raise Busy(1)
+        self._accounts.add(account_id)
+        if address is not None:
+            self._addresses[address] += 1
+        try:
+            await self._enter(is_known)
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            finally:
+                self._leave()
+        finally:
+            self._accounts.discard(account_id)
+            if address is not None:
+                self._addresses[address] -= 1
+                self._addresses += Counter()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    async def _enter(self, is_known: bool) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = (not is_known, next(self._order), turn)
+        heapq.heappush(self._waiting, place)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave()
+            else:
+                self._waiting.remove(place)
+                heapq.heapify(self._waiting)
+            raise
+
+    def _leave(self) -> None:
+        """Hand the worker to the next in line, or keep it free."""
+        while self._waiting:
+            _, _, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1

@@ -1,0 +1,65 @@
+"""What an operator asks of everything at once: who is there, what cannot be opened, does the audit log hold."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from twofold.core.audit import ChainBreak, EventRow, verify_chain
+from twofold.core.codec import Codec, Tombstone
+from twofold.credentials import Credentials
+from twofold.engine import DEPLOYMENT
+from twofold.errors import TamperedRecord, Unavailable
+from twofold.ports import Accounts
+
+
+class AuditReport(msgspec.Struct, frozen=True):
+    """The result of checking every audit chain; `broken` is the first place that does not hold."""
+
+    ok: bool
+    accounts: int
+    events: int
+    broken: ChainBreak | None = None
+
+
+class Inspection:
+    """Reads everything, changes nothing."""
+
+    def __init__(self, accounts: Accounts, credentials: Credentials, codec: Codec) -> None:
+        self._accounts = accounts
+        self._credentials = credentials
+        self._codec = codec
+
+    async def unopenable(self) -> AsyncIterator[tuple[str, str]]:
+        """The accounts that cannot be trusted or opened, each with the reason (`keys check`)."""
+        async for row in self._accounts.scan():
+            try:
+                account = self._codec.load(row)
+                if isinstance(account, Tombstone):
+                    continue
+                if account.id != row.account_id:
+                    raise TamperedRecord(f"account {row.account_id}")
+                for authenticator in account.authenticators:
+                    if authenticator.factor in ("totp", "hotp"):
+                        self._credentials.read_otp(account.id, authenticator)
+            except Unavailable as error:
+                yield row.account_id, str(error)
+
+    async def verify_audit(self) -> AuditReport:
+        """Check every chain from its start to the head that its account holds."""
+        accounts = events = 0
+        broken: ChainBreak | None = None
+        async for row in self._accounts.scan(tombstones=True):
+            accounts += row.account_id != DEPLOYMENT
+            try:
+                head = self._codec.load(row).head
+            except TamperedRecord as error:
+                broken = broken or ChainBreak(row.account_id, 0, str(error))
+                continue
+            chain: list[EventRow] = []
+            while page := await self._accounts.events(row.account_id, after_seq=chain[-1].seq if chain else 0):
+                chain += page
+            events += len(chain)
+            broken = broken or verify_chain(row.account_id, chain, head)
+        return AuditReport(broken is None, accounts, events, broken)

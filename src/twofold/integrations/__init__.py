@@ -1,0 +1,1 @@
+"""Thin bridges to web frameworks, each under 150 lines."""

@@ -1,0 +1,1 @@
+"""Where data keys come from: the keyring, and one file per key provider."""

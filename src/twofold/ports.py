@@ -1,0 +1,220 @@
+"""What the shell needs from outside, as small protocols. One class for each database may implement several of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from twofold.core.account import Account
+from twofold.core.audit import EventRow
+from twofold.core.codec import StoredAccount
+from twofold.core.decision import Decision, Message, ReceiptClaims
+from twofold.core.factor import Seals
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def now(self) -> int:
+        """Microseconds since 1970-01-01 UTC."""
+        ...
+
+
+class Entropy(Protocol):
+    """Where randomness comes from."""
+
+    def bytes(self, length: int) -> bytes:
+        """Unpredictable bytes (a CSPRNG)."""
+        ...
+
+
+class Accounts(Protocol):
+    """Accounts and their audit chains."""
+
+    async def transact(self, account_id: str, decide: Callable[[Account | None], Decision]) -> Decision:
+        """Load, decide, commit as ONE step; `decide` is pure, so a store may call it again; None = no such account.
+
+        Raises whatever `decide` raises, `Busy` when too many attempts wait, `TamperedRecord`, `OutcomeUnknown`.
+        """
+        ...
+
+    async def load(self, account_id: str) -> Account | None:
+        """The account as it is committed now, for reading only."""
+        ...
+
+    def scan(self, *, after: str = "", tombstones: bool = False) -> AsyncIterator[StoredAccount]:
+        """The raw rows of all accounts in order of id, not checked, in small steps that block nobody for long."""
+        ...
+
+    async def events(self, account_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[EventRow]:
+        """Events of one account in order."""
+        ...
+
+    async def find_by_contact(self, kind: str, key_hmac: bytes) -> Sequence[str]:
+        """Ids of the accounts with this address."""
+        ...
+
+
+class Claims(Protocol):
+    """What must be unique across accounts: a credential id, a user handle, an import id."""
+
+    async def claim(self, kind: str, key_hmac: bytes, account_id: str, now: int) -> str:
+        """Insert first, in a step of its own: the account that holds the claim now, which may be another one."""
+        ...
+
+    async def release(self, kind: str, key_hmac: bytes, account_id: str) -> None:
+        """Give a claim back."""
+        ...
+
+
+class Application(msgspec.Struct, frozen=True):
+    """A caller with a key. `mac` covers the key and every other field: a row cannot be forged or widened."""
+
+    id: str
+    name: str
+    scopes: tuple[str, ...]
+    created_at: int
+    origins: tuple[str, ...] = ()
+    rp_id: str | None = None
+    rate_per_s: int | None = None
+    networks: tuple[str, ...] = ()
+    mac: bytes = b""
+
+
+class Applications(Protocol):
+    """API keys."""
+
+    async def add_application(self, application: Application) -> None:
+        """A new one."""
+        ...
+
+    async def find_application(self, application_id: str) -> Application | None:
+        """The one of that id, unless it was revoked."""
+        ...
+
+    async def list_applications(self) -> Sequence[Application]:
+        """All that are not revoked, oldest first."""
+        ...
+
+    async def revoke_application(self, application_id: str) -> bool:
+        """Whether there was one to revoke."""
+        ...
+
+
+class Limits(Protocol):
+    """Counters for what no account holds."""
+
+    async def hit(self, key_hmac: bytes, window: int, cap: int) -> bool:
+        """Count one in this window; False when `cap` is reached already (then nothing is counted)."""
+        ...
+
+
+class OutboxRow(msgspec.Struct, frozen=True):
+    """A message that waits to be sent."""
+
+    id: str
+    account_id: str
+    kind: str
+    payload: bytes
+    created_at: int
+    attempts: int
+
+
+class Outbox(Protocol):
+    """Messages written with the decision that caused them, sent after the commit."""
+
+    async def take(self, limit: int, now: int, lease_s: int) -> Sequence[OutboxRow]:
+        """Messages due now, oldest first; nobody else gets them until the lease is over."""
+        ...
+
+    async def settle(self, message_id: str, *, sent: bool, retry_at: int = 0) -> None:
+        """Sent: the row goes. Not sent: it is due again at `retry_at`."""
+        ...
+
+
+class Sender(Protocol):
+    """One channel."""
+
+    async def send(self, message: Message, account_id: str) -> None:
+        """Hand the message over; raises `Unavailable` when it could not be."""
+        ...
+
+
+KeyState = Literal["active", "decrypt_only", "destroyed"]
+KeyPurpose = Literal["data", "integrity", "index", "ticket", "receipt"]
+
+
+class WrappedKey(msgspec.Struct, frozen=True):
+    """A key as it is stored: wrapped by the provider, useless without it."""
+
+    id: str
+    purpose: KeyPurpose
+    state: KeyState
+    wrapped: bytes
+    created_at: int
+
+
+class KeyStore(Protocol):
+    """The stored keyring."""
+
+    async def load_keys(self) -> Sequence[WrappedKey]:
+        """All keys, oldest first."""
+        ...
+
+    async def add_keys(self, keys: Sequence[WrappedKey], *, retire: Sequence[str] = (), first: bool = False) -> bool:
+        """Add keys and make others `decrypt_only`, as one step. `first`: only into an empty keyring, else False."""
+        ...
+
+    async def count_accounts(self) -> int:
+        """How many accounts there are; 0 tells that a database is new."""
+        ...
+
+
+class SealingKeys(Seals, Protocol):
+    """The keyring as the engine sees it: seals, receipts and indexes, and how to bring a missing key into memory."""
+
+    async def fetch(self, key_id: str) -> None:
+        """Bring one missing data key into memory, or know it as gone from now on."""
+        ...
+
+    async def refresh(self) -> None:
+        """Read the stored keyring again."""
+        ...
+
+    def index_digest(self, *parts: bytes) -> bytes:
+        """A keyed digest under which something is found or counted."""
+        ...
+
+
+class Receipts(Protocol):
+    """Signs and reads receipts."""
+
+    def issue(self, claims: ReceiptClaims) -> str:
+        """The signed receipt."""
+        ...
+
+    def check(self, receipt: str, *, field: str) -> ReceiptClaims:
+        """The claims of a receipt that was issued here; raises `InvalidInput` naming `field`."""
+        ...
+
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        """The public keys as a JSON Web Key Set (RFC 7517)."""
+        ...
+
+
+class KeyProvider(Protocol):
+    """What protects the data keys: a key file, a KMS, an HSM."""
+
+    async def wrap(self, key: bytes, *, key_id: str) -> bytes:
+        """The key in the form that may be stored."""
+        ...
+
+    async def unwrap(self, wrapped: bytes, *, key_id: str) -> bytes:
+        """The key; raises `Unavailable` when the provider cannot or may not."""
+        ...
+
+    def describe(self) -> str:
+        """One line for people: what it is and where."""
+        ...

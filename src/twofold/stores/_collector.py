@@ -1,0 +1,135 @@
+"""Where attempts wait for a commit, and how their callers hear of it; shared by every store that commits in batches.
+
+Nothing here knows a database. A store takes a batch whenever it has no commit under way: there is no timer, so a lone
+attempt waits for nobody, and under load the batches grow by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Generic, TypeVar, cast
+
+from twofold.core.account import Account
+from twofold.core.decision import Decision
+from twofold.errors import Busy, Unavailable
+
+BATCH_MAX = 256
+WAITING_MAX = 4096
+WAITING_PER_ACCOUNT_MAX = 8
+
+T = TypeVar("T")
+
+
+class Task(Generic[T]):
+    """Something that one caller waits for. Made on the caller's event loop, carried out in a thread of the store.
+
+    `lane` is whom it takes turns for: an account, or None for what belongs to no account.
+    """
+
+    __slots__ = ("error", "future", "lane", "result")
+
+    def __init__(self, lane: str | None) -> None:
+        self.lane = lane
+        self.future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.result: T | None = None
+        self.error: Exception | None = None
+
+    def succeed(self, result: T) -> None:
+        """Keep the result until the commit."""
+        self.result, self.error = result, None
+
+    def fail(self, error: Exception) -> None:
+        """Keep the error until the commit."""
+        # A future refuses StopIteration, and its refusal would leave the rest of the batch without an answer.
+        self.error = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
+
+    def answer(self) -> None:
+        """Wake the caller, unless it has gone away; on its event loop only."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(cast(T, self.result))
+
+
+class Attempt(Task[Decision]):
+    """One call of `transact`."""
+
+    __slots__ = ("account_id", "decide")
+
+    def __init__(self, account_id: str, decide: Callable[[Account | None], Decision]) -> None:
+        super().__init__(account_id)
+        self.account_id = account_id
+        self.decide = decide
+
+
+class Collector:
+    """The waiting tasks, lane by lane. Lanes take turns, so that one hot account cannot crowd out the others."""
+
+    def __init__(self) -> None:
+        self._lanes: OrderedDict[str | None, deque[Task[object]]] = OrderedDict()
+        self._count = 0
+        self._is_closed = False
+        self._changed = threading.Condition()
+
+    def put(self, task: Task[T]) -> asyncio.Future[T]:
+        """Let the task wait; raises `Busy` when too many do, in its lane or in all, and `Unavailable` after `close`."""
+        with self._changed:
+            if self._is_closed:
+                raise Unavailable("the store is closed")
+            lane = self._lanes.get(task.lane)
+            if lane is not None and task.lane is not None and len(lane) >= WAITING_PER_ACCOUNT_MAX:
+                raise Busy(per_account=True)
+            if self._count >= WAITING_MAX:
+                raise Busy
+            if lane is None:
+                lane = self._lanes[task.lane] = deque()
+            lane.append(cast(Task[object], task))
+            self._count += 1
+            self._changed.notify()
+        return task.future
+
+    def take(self) -> list[Task[object]] | None:
+        """What waits now, at most 256, without the callers that went away; None once closed and empty. Blocks."""
+        with self._changed:
+            while not self._count and not self._is_closed:
+                self._changed.wait()
+            if not self._count:
+                return None
+            batch: list[Task[object]] = []
+            while self._count and len(batch) < BATCH_MAX:
+                name, lane = self._lanes.popitem(last=False)
+                task = lane.popleft()
+                self._count -= 1
+                if lane:
+                    self._lanes[name] = lane
+                if not task.future.cancelled():
+                    batch.append(task)
+            return batch
+
+    def close(self) -> None:
+        """Nothing more may wait; what waits already is still taken."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
+
+def answer_all(tasks: Iterable[Task[object]]) -> None:
+    """Wake the callers of a batch that is committed: one wake-up per event loop, however many callers it has."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Task[object]]] = {}
+    for task in tasks:
+        by_loop.setdefault(task.future.get_loop(), []).append(task)
+    for loop, theirs in by_loop.items():
+        # A loop that was closed meanwhile has no callers any more; what they asked for is committed all the same.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(_answer_on_loop, theirs)
+
+
+def _answer_on_loop(tasks: Iterable[Task[object]]) -> None:
+    for task in tasks:
+        task.answer()

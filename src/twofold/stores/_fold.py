@@ -1,0 +1,73 @@
+"""A batch of attempts over the rows they found: what to write, worked out before any of it is written.
+
+Every store folds with these functions and differs only in how it reads rows and writes settlements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+
+import msgspec
+
+from twofold.core.account import Account
+from twofold.core.audit import EventRow
+from twofold.core.codec import Codec, StoredAccount, Tombstone
+from twofold.core.settlement import Decide, Settlement, Standing, load_standing, settle
+from twofold.errors import KeyRetired
+from twofold.stores._collector import Attempt
+
+DELETED = "deleted"
+
+
+class Changes(msgspec.Struct):
+    """What a batch writes: the last row of each account with what it holds, all events in order, and the settlements
+    that do more than that (effects, deletions) in order."""
+
+    rows: dict[str, tuple[StoredAccount, Account | Tombstone | None]] = {}
+    events: list[EventRow] = []
+    further: list[Settlement] = []
+
+
+def settle_sealed(standing: Standing, decide: Decide, codec: Codec, active_keys: AbstractSet[str]) -> Settlement:
+    """`settle`, and raise `KeyRetired` when the decision seals with a key that is not in `active_keys` any more."""
+    settlement = settle(standing, decide, codec)
+    for key_id in settlement.decision.sealed_with:
+        if key_id not in active_keys:
+            raise KeyRetired(key_id)
+    return settlement
+
+
+def fold(
+    attempts: Iterable[Attempt], rows: Mapping[str, StoredAccount], codec: Codec, active_keys: AbstractSet[str]
+) -> Changes:
+    """Settle each attempt on the result of the one before it, account by account.
+
+    Each attempt is left with its decision or its error: what one of them raises concerns no other.
+    """
+    standings: dict[str, Standing] = {}
+    changes = Changes()
+    for attempt in attempts:
+        account_id = attempt.account_id
+        try:
+            standing = standings.get(account_id) or load_standing(account_id, rows.get(account_id), codec)
+            settlement = settle_sealed(standing, attempt.decide, codec, active_keys)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's and no other attempt's
+            attempt.fail(error)
+            continue
+        standings[account_id] = settlement.standing
+        attempt.succeed(settlement.decision)
+        if settlement.row is not None:
+            changes.rows[account_id] = (settlement.row, settlement.standing.state)
+            changes.events += settlement.events
+            if settlement.effects or settlement.is_deletion:
+                changes.further.append(settlement)
+    return changes
+
+
+def summarize(state: Account | Tombstone | None) -> tuple[str, str]:
+    """The columns `state` and `factors` of a row, for lists: the active factors in order, each between spaces."""
+    if not isinstance(state, Account):
+        return DELETED, ""
+    factors = sorted({a.factor for a in state.authenticators if a.state == "active"})
+    return state.state, f" {' '.join(factors)} " if factors else ""

@@ -1,0 +1,198 @@
+"""The store in memory: every port over dictionaries, for tests and trials. Nothing outlives the process.
+
+It keeps the same rows as a database would, encoded and signed, so whatever works here does not lean on shared objects.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import msgspec
+
+from twofold.core.account import Account
+from twofold.core.audit import EventRow
+from twofold.core.codec import Codec, StoredAccount
+from twofold.core.decision import ContactIndex, Decision
+from twofold.core.settlement import Settlement, load_standing
+from twofold.errors import Unavailable
+from twofold.ports import Accounts, Application, Applications, Claims, KeyStore, Limits, Outbox, OutboxRow, WrappedKey
+from twofold.stores._fold import DELETED, settle_sealed, summarize
+
+_MICROS = 1_000_000
+
+
+class MemoryStore:
+    """All ports. Each call is one step under one lock, and every event loop may use it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._codec: Codec | None = None
+        self._is_closed = False
+        self._rows: dict[str, StoredAccount] = {}
+        self._summaries: dict[str, tuple[str, str]] = {}
+        self._events: defaultdict[str, list[EventRow]] = defaultdict(list)
+        self._contacts: dict[str, tuple[tuple[str, bytes], ...]] = {}
+        self._claims: dict[tuple[str, bytes], str] = {}
+        self._applications: dict[str, Application] = {}
+        self._rate: dict[tuple[int, bytes], int] = {}
+        self._outbox: dict[str, tuple[int, OutboxRow]] = {}
+        self._keys: dict[str, WrappedKey] = {}
+        self._settings: dict[str, str] = {}
+
+    def use_codec(self, codec: Codec) -> None:
+        """How accounts are encoded and checked from now on."""
+        self._codec = codec
+
+    def close(self) -> None:
+        """Forget nothing, but take no more attempts."""
+        self._is_closed = True
+
+    async def transact(self, account_id: str, decide: Callable[[Account | None], Decision]) -> Decision:
+        if self._is_closed:
+            raise Unavailable("the store is closed")
+        with self._lock:
+            codec = self._require_codec()
+            standing = load_standing(account_id, self._rows.get(account_id), codec)
+            active = {key.id for key in self._keys.values() if key.state == "active"}
+            settlement = settle_sealed(standing, decide, codec, active)
+            self._write(settlement)
+        return settlement.decision
+
+    def _write(self, settlement: Settlement) -> None:
+        if settlement.row is None:
+            return
+        account_id = settlement.row.account_id
+        self._rows[account_id] = settlement.row
+        self._summaries[account_id] = summarize(settlement.standing.state)
+        self._events[account_id] += settlement.events
+        if settlement.is_deletion:
+            self._events[account_id] = [_erase(event) for event in self._events[account_id]]
+            self._contacts.pop(account_id, None)
+            self._claims = {key: holder for key, holder in self._claims.items() if holder != account_id}
+            self._outbox = {i: kept for i, kept in self._outbox.items() if kept[1].account_id != account_id}
+        for effect in settlement.effects:
+            if isinstance(effect, ContactIndex):
+                self._contacts[account_id] = effect.entries
+            else:
+                at = settlement.events[-1].at if settlement.events else 0
+                payload = msgspec.json.encode(effect.payload)
+                self._outbox[effect.id] = (0, OutboxRow(effect.id, account_id, effect.kind, payload, at, 0))
+
+    async def load(self, account_id: str) -> Account | None:
+        row = self._rows.get(account_id)
+        state = self._require_codec().load(row) if row else None
+        return state if isinstance(state, Account) else None
+
+    async def scan(self, *, after: str = "", tombstones: bool = False) -> AsyncIterator[StoredAccount]:
+        for account_id in sorted(self._rows):
+            if (not after or account_id > after) and (tombstones or self._summaries[account_id][0] != DELETED):
+                yield self._rows[account_id]
+
+    async def page_accounts(
+        self, *, after: str = "", limit: int = 100, factor: str | None = None, state: str | None = None
+    ) -> Sequence[StoredAccount]:
+        """The next accounts of people in order of id, not checked; deleted ones are none."""
+        found = []
+        for account_id in sorted(self._rows):
+            its_state, factors = self._summaries[account_id]
+            is_wanted = account_id > after and its_state != DELETED
+            if is_wanted and state in (None, its_state) and (factor is None or factor in factors.split()):
+                found.append(self._rows[account_id])
+        return found[:limit]
+
+    async def events(self, account_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[EventRow]:
+        return [event for event in self._events.get(account_id, ()) if event.seq > after_seq][:limit]
+
+    async def find_by_contact(self, kind: str, key_hmac: bytes) -> Sequence[str]:
+        return sorted(account_id for account_id, entries in self._contacts.items() if (kind, key_hmac) in entries)
+
+    async def claim(self, kind: str, key_hmac: bytes, account_id: str, now: int) -> str:
+        return self._claims.setdefault((kind, key_hmac), account_id)
+
+    async def release(self, kind: str, key_hmac: bytes, account_id: str) -> None:
+        with self._lock:
+            if self._claims.get((kind, key_hmac)) == account_id:
+                del self._claims[kind, key_hmac]
+
+    async def add_application(self, application: Application) -> None:
+        if self._applications.setdefault(application.id, application) is not application:
+            raise Unavailable("there is an application of this id")
+
+    async def find_application(self, application_id: str) -> Application | None:
+        return self._applications.get(application_id)
+
+    async def list_applications(self) -> Sequence[Application]:
+        return sorted(self._applications.values(), key=lambda application: (application.created_at, application.id))
+
+    async def revoke_application(self, application_id: str) -> bool:
+        return self._applications.pop(application_id, None) is not None
+
+    async def hit(self, key_hmac: bytes, window: int, cap: int) -> bool:
+        with self._lock:
+            count = self._rate.get((window, key_hmac), 0)
+            if count < cap:
+                self._rate[window, key_hmac] = count + 1
+            return count < cap
+
+    async def take(self, limit: int, now: int, lease_s: int) -> Sequence[OutboxRow]:
+        """`attempts` counts this one too."""
+        with self._lock:
+            due = sorted(
+                (row for due_at, row in self._outbox.values() if due_at <= now), key=lambda row: row.created_at
+            )
+            taken = [msgspec.structs.replace(row, attempts=row.attempts + 1) for row in due[:limit]]
+            self._outbox.update({row.id: (now + lease_s * _MICROS, row) for row in taken})
+            return taken
+
+    async def settle(self, message_id: str, *, sent: bool, retry_at: int = 0) -> None:
+        with self._lock:
+            if sent:
+                self._outbox.pop(message_id, None)
+            elif message_id in self._outbox:
+                self._outbox[message_id] = (retry_at, self._outbox[message_id][1])
+
+    async def load_keys(self) -> Sequence[WrappedKey]:
+        return sorted(self._keys.values(), key=lambda key: key.created_at)
+
+    async def add_keys(self, keys: Sequence[WrappedKey], *, retire: Sequence[str] = (), first: bool = False) -> bool:
+        with self._lock:
+            if first and self._keys:
+                return False
+            if any(key.id in self._keys for key in keys):
+                raise Unavailable("there is a key of this id")
+            self._keys.update({key.id: key for key in keys})
+            for key_id in retire:
+                if key_id in self._keys and self._keys[key_id].state == "active":
+                    self._keys[key_id] = msgspec.structs.replace(self._keys[key_id], state="decrypt_only")
+            return True
+
+    async def count_accounts(self) -> int:
+        """How many rows there are, tombstones and the deployment's own among them."""
+        return len(self._rows)
+
+    async def get_setting(self, name: str) -> str | None:
+        """A value that was put under this name."""
+        return self._settings.get(name)
+
+    async def put_setting(self, name: str, value: str) -> None:
+        """Keep a value under this name, in place of the one before."""
+        self._settings[name] = value
+
+    def _require_codec(self) -> Codec:
+        if self._codec is None:
+            raise RuntimeError("use_codec comes before the first account")
+        return self._codec
+
+
+def _erase(event: EventRow) -> EventRow:
+    return EventRow(event.account_id, event.seq, 0, "", None, None, event.digest)
+
+
+_accounts: type[Accounts] = MemoryStore
+_claims: type[Claims] = MemoryStore
+_applications: type[Applications] = MemoryStore
+_limits: type[Limits] = MemoryStore
+_outbox: type[Outbox] = MemoryStore
+_keys: type[KeyStore] = MemoryStore

@@ -1,0 +1,218 @@
+"""The SQLite store: every port over one file. Writing goes through one thread, reading through another.
+
+`open` gives a store whose keyring can be read at once; accounts need the integrity keys that come out of that
+keyring, so `use_codec` comes before the first of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from twofold.core.account import Account
+from twofold.core.audit import EventRow
+from twofold.core.codec import Codec, StoredAccount
+from twofold.core.decision import Decision
+from twofold.errors import Unavailable
+from twofold.ports import Accounts, Application, Applications, Claims, KeyStore, Limits, Outbox, OutboxRow, WrappedKey
+from twofold.stores._sqlite_file import connect, prepare
+from twofold.stores._sqlite_writer import Writer
+
+READ_CACHE_KIB = 4 * 1024
+SCAN_ROWS = 200
+WINDOWS_KEPT_S = 86_400
+_MICROS = 1_000_000
+
+T = TypeVar("T")
+
+_ROW = "SELECT id, version, schema, document, mac FROM accounts"
+
+
+class SqliteStore:
+    """All ports over the database at one path. Any number of event loops may use it; a fork may not."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = Writer(path)
+        self._reading = connect(path, cache_kib=READ_CACHE_KIB)
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="twofold-reader")
+        self._process = os.getpid()
+        self._is_closed = False
+
+    @classmethod
+    def open(cls, path: Path) -> SqliteStore:
+        """Open the database, or make it, and bring it up to date. Raises `ConfigurationError`, one line."""
+        prepare(path)
+        return cls(path)
+
+    def use_codec(self, codec: Codec) -> None:
+        """How accounts are encoded and checked from now on."""
+        self._writer.codec = codec
+
+    def close(self) -> None:
+        """Commit and answer what waits, then end the threads. A copy of the store in a forked child is left alone."""
+        if self._is_closed or os.getpid() != self._process:
+            return
+        self._is_closed = True
+        self._reader.shutdown()
+        self._reading.close()
+        self._writer.close()
+
+    async def transact(self, account_id: str, decide: Callable[[Account | None], Decision]) -> Decision:
+        self._check_usable()
+        return await self._writer.transact(account_id, decide)
+
+    async def load(self, account_id: str) -> Account | None:
+        rows = await self._read(f"{_ROW} WHERE id = ?", account_id)
+        state = self._writer.codec.load(StoredAccount(*rows[0])) if rows else None
+        return state if isinstance(state, Account) else None
+
+    async def scan(self, *, after: str = "", tombstones: bool = False) -> AsyncIterator[StoredAccount]:
+        # The least string behind `after`; from "" on, the deployment's own row "" is among them.
+        start = f"{after}\0" if after else ""
+        sql = f"{_ROW} WHERE id >= ? AND (? OR state <> 'deleted') ORDER BY id LIMIT ?"
+        while rows := await self._read(sql, start, tombstones, SCAN_ROWS):
+            for row in rows:
+                yield StoredAccount(*row)
+            start = f"{rows[-1][0]}\0"
+
+    async def page_accounts(
+        self, *, after: str = "", limit: int = 100, factor: str | None = None, state: str | None = None
+    ) -> Sequence[StoredAccount]:
+        """The next accounts of people in order of id, not checked; deleted ones are none."""
+        sql = f"""{_ROW} WHERE id > ?1 AND state <> 'deleted' AND (?2 IS NULL OR state = ?2)
+            AND (?3 IS NULL OR instr(factors, ' ' || ?3 || ' ') > 0) ORDER BY id LIMIT ?4"""
+        return [StoredAccount(*row) for row in await self._read(sql, after, state, factor, limit)]
+
+    async def events(self, account_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[EventRow]:
+        sql = """SELECT account_id, seq, at, kind, salt, payload, digest FROM events
+            WHERE account_id = ? AND seq > ? ORDER BY seq LIMIT ?"""
+        return [EventRow(*row) for row in await self._read(sql, account_id, after_seq, limit)]
+
+    async def find_by_contact(self, kind: str, key_hmac: bytes) -> Sequence[str]:
+        sql = "SELECT account_id FROM contacts WHERE kind = ? AND key_hmac = ? ORDER BY account_id"
+        return [account_id for (account_id,) in await self._read(sql, kind, key_hmac)]
+
+    async def claim(self, kind: str, key_hmac: bytes, account_id: str, now: int) -> str:
+        def run(connection: sqlite3.Connection) -> str:
+            connection.execute("INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?)", (kind, key_hmac, account_id, now))
+            sql = "SELECT account_id FROM claims WHERE kind = ? AND key_hmac = ?"
+            (holder,) = connection.execute(sql, (kind, key_hmac)).fetchone()
+            return str(holder)
+
+        return await self._write(run)
+
+    async def release(self, kind: str, key_hmac: bytes, account_id: str) -> None:
+        sql = "DELETE FROM claims WHERE kind = ? AND key_hmac = ? AND account_id = ?"
+        await self._execute(sql, kind, key_hmac, account_id)
+
+    async def add_application(self, application: Application) -> None:
+        sql = "INSERT INTO applications (id, created_at, document) VALUES (?, ?, ?)"
+        await self._execute(sql, application.id, application.created_at, msgspec.json.encode(application))
+
+    async def find_application(self, application_id: str) -> Application | None:
+        rows = await self._read("SELECT document FROM applications WHERE id = ?", application_id)
+        return msgspec.json.decode(rows[0][0], type=Application) if rows else None
+
+    async def list_applications(self) -> Sequence[Application]:
+        rows = await self._read("SELECT document FROM applications ORDER BY created_at, id")
+        return [msgspec.json.decode(document, type=Application) for (document,) in rows]
+
+    async def revoke_application(self, application_id: str) -> bool:
+        return await self._execute("DELETE FROM applications WHERE id = ?", application_id) > 0
+
+    async def hit(self, key_hmac: bytes, window: int, cap: int) -> bool:
+        """`window` is the second at which the window began; those that began more than a day earlier are dropped."""
+
+        def run(connection: sqlite3.Connection) -> bool:
+            sql = """INSERT INTO rate (window, key_hmac, n) SELECT ?1, ?2, 1 WHERE ?3 > 0
+                ON CONFLICT DO UPDATE SET n = n + 1 WHERE n < ?3"""
+            connection.execute("DELETE FROM rate WHERE window < ?", (window - WINDOWS_KEPT_S,))
+            return connection.execute(sql, (window, key_hmac, cap)).rowcount > 0
+
+        return await self._write(run)
+
+    async def take(self, limit: int, now: int, lease_s: int) -> Sequence[OutboxRow]:
+        """`attempts` counts this one too."""
+
+        def run(connection: sqlite3.Connection) -> list[OutboxRow]:
+            sql = """SELECT id, account_id, kind, payload, created_at, attempts + 1 FROM outbox
+                WHERE due_at <= ? ORDER BY created_at, rowid LIMIT ?"""
+            rows = [OutboxRow(*row) for row in connection.execute(sql, (now, limit))]
+            leased = [(now + lease_s * _MICROS, row.id) for row in rows]
+            connection.executemany("UPDATE outbox SET due_at = ?, attempts = attempts + 1 WHERE id = ?", leased)
+            return rows
+
+        return await self._write(run)
+
+    async def settle(self, message_id: str, *, sent: bool, retry_at: int = 0) -> None:
+        if sent:
+            await self._execute("DELETE FROM outbox WHERE id = ?", message_id)
+        else:
+            await self._execute("UPDATE outbox SET due_at = ? WHERE id = ?", retry_at, message_id)
+
+    async def load_keys(self) -> Sequence[WrappedKey]:
+        sql = "SELECT id, purpose, state, wrapped, created_at FROM keyring ORDER BY created_at, rowid"
+        return [WrappedKey(*row) for row in await self._read(sql)]
+
+    async def add_keys(self, keys: Sequence[WrappedKey], *, retire: Sequence[str] = (), first: bool = False) -> bool:
+        def run(connection: sqlite3.Connection) -> bool:
+            if first and connection.execute("SELECT 1 FROM keyring LIMIT 1").fetchone():
+                return False
+            sql = "INSERT INTO keyring (id, purpose, state, wrapped, created_at) VALUES (?, ?, ?, ?, ?)"
+            connection.executemany(sql, map(msgspec.structs.astuple, keys))
+            sql = "UPDATE keyring SET state = 'decrypt_only' WHERE id = ? AND state = 'active'"
+            connection.executemany(sql, [(key_id,) for key_id in retire])
+            return True
+
+        return await self._write(run)
+
+    async def count_accounts(self) -> int:
+        """How many rows there are, tombstones and the deployment's own among them."""
+        ((count,),) = await self._read("SELECT count(*) FROM accounts")
+        return int(count)
+
+    async def get_setting(self, name: str) -> str | None:
+        """A value that was put under this name."""
+        rows = await self._read("SELECT value FROM settings WHERE name = ?", name)
+        return str(rows[0][0]) if rows else None
+
+    async def put_setting(self, name: str, value: str) -> None:
+        """Keep a value under this name, in place of the one before."""
+        await self._execute("INSERT OR REPLACE INTO settings (name, value) VALUES (?, ?)", name, value)
+
+    async def _execute(self, sql: str, *values: object) -> int:
+        return await self._write(lambda connection: connection.execute(sql, values).rowcount)
+
+    async def _write(self, run: Callable[[sqlite3.Connection], T]) -> T:
+        self._check_usable()
+        return await self._writer.run(run)
+
+    async def _read(self, sql: str, *values: object) -> list[Any]:
+        self._check_usable()
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._reader, lambda: self._reading.execute(sql, values).fetchall())
+        except sqlite3.Error as error:
+            raise Unavailable(f"the database cannot be read: {error}") from None
+
+    def _check_usable(self) -> None:
+        # The threads stay behind in the parent: a forked child would wait for ever, and SQLite forbids it anyway.
+        if os.getpid() != self._process:
+            raise Unavailable("the store was opened before this process was forked: open it afterwards")
+        if self._is_closed:
+            raise Unavailable("the store is closed")
+
+
+_accounts: type[Accounts] = SqliteStore
+_claims: type[Claims] = SqliteStore
+_applications: type[Applications] = SqliteStore
+_limits: type[Limits] = SqliteStore
+_outbox: type[Outbox] = SqliteStore
+_keys: type[KeyStore] = SqliteStore

@@ -1,0 +1,29 @@
+"""The fixtures of `conftest.py` themselves."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize(("ci", "ending"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_missing_program_skips_a_test_at_home_and_fails_it_in_ci(
+    ci: str,
+    ending: type[BaseException],
+    require_program: Callable[[str], str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(ending, match="oathtool is missing; this installs it: "):
+        require_program("oathtool")
+
+
+def test_present_program_is_found_by_its_path(
+    require_program: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "oathtool"
+    program.touch(mode=0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert require_program("oathtool") == str(program)
