@@ -13,7 +13,7 @@ import msgspec
 from twofold.core.account import Account, new_deployment
 from twofold.core.attempt import LOCAL_APPLICATION, Call, Context
 from twofold.core.clock import MICROS_PER_S
-from twofold.core.decision import Decision, Done, NeedsRecoveryCodes, Outcome, Refusal, Stale, Throttled
+from twofold.core.decision import Decision, Done, NeedsRecoveryCodes, Outcome, Refusal, Rejected, Stale, Throttled
 from twofold.core.entropy import SEED_BYTES, Seed
 from twofold.core.factor import Factors
 from twofold.core.idempotency import IdempotencyKey, once
@@ -68,7 +68,7 @@ class Engine:
         self.clock = clock
         self.entropy = entropy
         self.pool = pool
-        self._throttled: dict[str, int] = {}
+        self._unrecorded: dict[str, int] = {}
         self._alarmed: dict[str, int] = {}
 
     def begin(self, account_id: str, caller: Caller) -> Call:
@@ -79,7 +79,7 @@ class Engine:
             caller.application,
             caller.is_admin,
             caller.context,
-            self._throttled.get(account_id, 0),
+            self._unrecorded.get(account_id, 0),
         )
 
     async def decide(
@@ -115,7 +115,7 @@ class Engine:
             asked = decision.outcome
             if isinstance(asked, PREPARE_AGAIN):
                 continue
-            self._count_throttled(account_id, asked)
+            self._count_unrecorded(account_id, decision)
             if isinstance(asked, Refusal):
                 raise Refused(asked.code, asked.detail)
             return asked
@@ -125,14 +125,14 @@ class Engine:
         """Write an event of the deployment itself."""
         await self.decide(DEPLOYMENT, decide, caller)
 
-    def _count_throttled(self, account_id: str, outcome: Outcome) -> None:
-        # Answers that are turned away commit nothing; the next judged one tells how many there were.
-        if isinstance(outcome, Throttled):
-            if len(self._throttled) >= _REMEMBERED_MAX:
-                self._throttled.pop(next(iter(self._throttled)))
-            self._throttled[account_id] = self._throttled.get(account_id, 0) + 1
-        elif self._throttled:
-            self._throttled.pop(account_id, None)
+    def _count_unrecorded(self, account_id: str, decision: Decision) -> None:
+        # Answers that are turned away write no event; the next event tells how many there were.
+        if decision.events:
+            self._unrecorded.pop(account_id, None)
+        elif isinstance(decision.outcome, Throttled | Rejected):
+            if len(self._unrecorded) >= _REMEMBERED_MAX:
+                self._unrecorded.pop(next(iter(self._unrecorded)))
+            self._unrecorded[account_id] = self._unrecorded.get(account_id, 0) + 1
 
     async def _raise_alarm(self, account_id: str, tampered: TamperedRecord, caller: Caller) -> None:
         log.error("ALARM account=%r: %s", account_id, tampered)

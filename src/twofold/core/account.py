@@ -146,6 +146,12 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
         return any(a.state == "active" and a.factor not in (FIRST_FACTOR, RECOVERY) for a in self.authenticators)
 
     @property
+    def is_bound(self) -> bool:
+        """Whether it has a second factor, or had one until too many failures disabled it: whoever guesses that long
+        must not find the account as open as an empty one."""
+        return any(a.state != "pending" and a.factor not in (FIRST_FACTOR, RECOVERY) for a in self.authenticators)
+
+    @property
     def state(self) -> AccountState:
         """`disabled` also when every second factor was disabled by too many failures."""
         if self.is_disabled:

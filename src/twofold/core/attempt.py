@@ -27,8 +27,8 @@ class Context(Discreet, frozen=True):
 class Call(Discreet, frozen=True):
     """One call. `now` in microseconds; `seed` fresh; `application` an API key's id or `local`.
 
-    `is_admin` lets management calls do without a step-up; `throttled_before` counts answers that were turned away
-    without being judged since the last event, so that the next one can tell.
+    `is_admin` lets management calls do without a step-up; `unrecorded_before` counts answers that were turned
+    away since the last event without one of their own, so that the next one can tell.
     """
 
     hidden: ClassVar = ("seed",)
@@ -38,12 +38,13 @@ class Call(Discreet, frozen=True):
     application: str = LOCAL_APPLICATION
     is_admin: bool = False
     context: Context = Context()
-    throttled_before: int = 0
+    unrecorded_before: int = 0
 
     def event(self, kind: EventKind, **payload: Scalar | Sequence[str]) -> Event:
         """An event of this call, with who and where."""
         origin: dict[str, Scalar | Sequence[str]] = {
             "application": self.application,
+            "admin": self.is_admin or None,
             "ip": self.context.ip,
             "user_agent": self.context.user_agent and self.context.user_agent[:USER_AGENT_MAX],
         }

@@ -84,4 +84,6 @@ class Codec:
 
 
 def _signed_parts(account_id: str, version: int, schema: int, document: bytes) -> tuple[bytes, ...]:
-    return (b"twofold/1|document", account_id.encode(), version.to_bytes(8), bytes((schema,)), document)
+    # Signed numbers of 64 bits, because that is what a database can hold: whatever stands there is checked, not raised.
+    numbers = (number.to_bytes(8, signed=True) for number in (version, schema))
+    return (b"twofold/1|document", account_id.encode(), *numbers, document)

@@ -91,7 +91,8 @@ def begin_enrollment(
     account = check_step_up(account, step_up, call)
     pending = [a for a in account.authenticators if a.state == "pending"]
     kept = tuple(a for a in account.authenticators if len(pending) < PENDING_MAX or a is not pending[0])
-    if len(kept) >= AUTHENTICATORS_MAX:
+    # The first one takes a second place, for the recovery codes that come with it.
+    if len(kept) + (not _has_recovery_codes(account)) >= AUTHENTICATORS_MAX:
         raise Refused("too_many", f"an account has at most {AUTHENTICATORS_MAX} authenticators")
     authenticator = Authenticator(
         fresh.authenticator_id,
@@ -100,9 +101,7 @@ def begin_enrollment(
         "pending",
         fresh.credential,
         call.now,
-        enrollment=Enrollment(
-            call.now + PENDING_TTL_S * MICROS_PER_S, begun_by, not account.has_second_factor, replaces
-        ),
+        enrollment=Enrollment(call.now + PENDING_TTL_S * MICROS_PER_S, begun_by, not account.is_bound, replaces),
     )
     account = msgspec.structs.replace(account, authenticators=(*kept, authenticator))
     event = call.event("enrollment.begun", factor=fresh.factor, authenticator=authenticator.id, replaces=replaces)
@@ -146,7 +145,7 @@ def confirm_enrollment(
     # Begun with a step-up, that one counts; begun on an empty account, one is needed if it is not empty any more.
     if enrollment.begun_while_empty:
         account = check_step_up(account, step_up, call)
-    if recovery is None and not any(a.factor == RECOVERY for a in account.authenticators):
+    if recovery is None and not _has_recovery_codes(account):
         return Decision(NeedsRecoveryCodes())
     return _activate(account, pending, enrollment, finding, recovery=recovery, call=call)
 
@@ -180,10 +179,12 @@ def revoke_authenticator(
     """Remove an authenticator; one that is pending goes without a step-up. With the last one go the recovery codes."""
     account = without_expired(check_usable(account), call.now)
     removed = account.find(authenticator_id)
+    if removed.factor == FIRST_FACTOR:
+        raise Refused("conflict", "a password is changed, not removed")
     if removed.state != "pending":
         account = check_step_up(account, step_up, call)
     account = _without(account, authenticator_id)
-    if not any(a.factor not in (FIRST_FACTOR, RECOVERY) and a.state != "pending" for a in account.authenticators):
+    if not account.is_bound:
         kept = tuple(a for a in account.authenticators if a.factor != RECOVERY)
         account = msgspec.structs.replace(account, authenticators=kept)
     event = call.event("authenticator.removed", factor=removed.factor, authenticator=removed.id)
@@ -212,9 +213,9 @@ def renew_recovery_codes(
 
 
 def check_step_up(account: Account, step_up: ReceiptClaims | None, call: Call) -> Account:
-    """The account after a management call was allowed: on one with a second factor it takes a fresh receipt, spent
-    here, made for this purpose by this application. Raises `Refused("step_up_required")`."""
-    if not account.has_second_factor or (call.is_admin and step_up is None):
+    """The account after a management call was allowed: on one with a second factor, be it disabled, it takes a fresh
+    receipt, spent here, made for this purpose by this application. Raises `Refused("step_up_required")`."""
+    if not account.is_bound or (call.is_admin and step_up is None):
         return account
     detail = f'this needs a fresh receipt of this account: verify with purpose "{MANAGE}" and send it as step_up'
     if step_up is None or not is_receipt_good(account, step_up, call) or step_up.purpose != MANAGE:
@@ -276,11 +277,15 @@ def _activate(
         account = _without(account, replaced)
         events.append(call.event("authenticator.removed", authenticator=replaced, replaced_by=active.id))
     plain: tuple[str, ...] = ()
-    if recovery is not None and not any(a.factor == RECOVERY for a in account.authenticators):
+    if recovery is not None and not _has_recovery_codes(account):
         account, made = _with_recovery_codes(account, recovery, call)
         events.append(made)
         plain = recovery.plain_codes
     return Decision(Confirmed(active.id, active.factor, plain), account, tuple(events), (message,))
+
+
+def _has_recovery_codes(account: Account) -> bool:
+    return any(a.factor == RECOVERY for a in account.authenticators)
 
 
 def _without(account: Account, authenticator_id: str) -> Account:

@@ -79,8 +79,9 @@ def refill(lane: Lane, now: int) -> Lane:
     if not lane.spent:
         return lane
     elapsed_s = (now - lane.spent_at) // MICROS_PER_S
-    if elapsed_s <= 0:
-        return lane
+    if elapsed_s < 0:
+        # The refill goes on from now, not when that time comes again: a wrong clock must not keep a lane empty.
+        return msgspec.structs.replace(lane, spent_at=now)
     left = max(0, lane.spent - elapsed_s * REFILL_PPM_PER_DAY)
     return msgspec.structs.replace(lane, spent=left, spent_at=lane.spent_at + elapsed_s * MICROS_PER_S if left else 0)
 
@@ -118,6 +119,6 @@ def end_delay(lane: Lane) -> Lane:
     return Lane(lane.spent, lane.spent_at) if lane.failures else lane
 
 
-def is_empty(lane: Lane) -> bool:
-    """Whether not even the cheapest answer can be judged in the (refilled) lane."""
-    return lane.spent + COST_MIN_PPM * GRAINS_PER_PPM > _BUDGET
+def is_empty(lane: Lane, cost_ppm: int = COST_MIN_PPM) -> bool:
+    """Whether the (refilled) lane has no room for an answer of this cost, by default the cheapest there is."""
+    return lane.spent > 0 and lane.spent + cost_ppm * GRAINS_PER_PPM > _BUDGET

@@ -63,16 +63,21 @@ class Question(msgspec.Struct, frozen=True):
 
 
 class _Case(msgspec.Struct, frozen=True):
-    """One answer on its way to a verdict: `known` and `lane` say whose budget it draws on, `cost` how much of it."""
+    """One answer on its way to a verdict.
+
+    `browser` is the known one that sent it; `cost` is drawn on `lane`, which is the browser's own if `in_own_lane`,
+    else that of all new browsers.
+    """
 
     account: Account
     question: Question
     call: Call
     factors: Factors
-    known: KnownBrowser | None
-    lane: Lane
     tried: list[Authenticator]
     cost: int
+    browser: KnownBrowser | None
+    in_own_lane: bool
+    lane: Lane
 
 
 def verify_answer(
@@ -117,10 +122,11 @@ def _read_case(account: Account, question: Question, call: Call, factors: Factor
     cost = sum(factors[a.factor].cost_ppm(a.credential, answer) for a in tried)
     if not tried and not _is_unguessable(answer):
         cost = throttle.COST_MIN_PPM
-    known = find_known_browser(account, call.context.browser, call.now)
-    if known is not None and not throttle.is_empty(known.lane):
-        return _Case(account, question, call, factors, known, known.lane, tried, cost)
-    return _Case(account, question, call, factors, None, throttle.refill(account.lane, call.now), tried, cost)
+    browser = find_known_browser(account, call.context.browser, call.now)
+    # A known browser whose own budget is used up counts as new again.
+    in_own_lane = browser is not None and not (cost and throttle.is_empty(browser.lane, cost))
+    lane = browser.lane if browser is not None and in_own_lane else throttle.refill(account.lane, call.now)
+    return _Case(account, question, call, factors, tried, cost, browser, in_own_lane, lane)
 
 
 def _is_unguessable(answer: Answer) -> bool:
@@ -132,19 +138,19 @@ def _find_tried(account: Account, question: Question, factors: Factors) -> list[
     named = question.authenticator_id
     if named is not None and account.find(named).state == "disabled":
         raise Refused("disabled", "this authenticator was disabled after too many wrong codes; enroll it again")
-    tried = [
+    meant = [
         a
         for a in account.authenticators
         if a.state == "active"
         and (named is None or a.id == named)
         and (question.factor is None or a.factor == question.factor)
         and a.factor in factors
-        and factors[a.factor].reads(question.answer)
     ]
-    if not tried and not account.has_second_factor:
+    tried = [a for a in meant if factors[a.factor].reads(question.answer)]
+    if not tried and (not meant or not account.has_second_factor):
         if account.state == "disabled":
             raise Refused("disabled", "every authenticator was disabled after too many wrong codes; enroll again")
-        raise Refused("no_factor", "this account has no active second factor")
+        raise Refused("no_factor", "this account has no active second factor of that kind")
     return tried
 
 
@@ -152,7 +158,7 @@ def _find_ways(case: _Case) -> tuple[Way, ...]:
     """The ways in that stay open while guessable codes are not judged."""
     active = {a.factor for a in case.account.authenticators if a.state == "active"}
     ways: list[Way] = []
-    if case.account.known_browsers and case.known is None:
+    if case.account.known_browsers and not case.in_own_lane:
         ways.append("known_browser")
     if "webauthn" in active:
         ways.append("webauthn")
@@ -199,9 +205,9 @@ def _accept(case: _Case, right: list[tuple[Authenticator, Right]]) -> Decision:
     authenticator, finding = right[0]
     browser = None
     if authenticator.factor != FIRST_FACTOR:
-        if case.known is None:
+        if not case.in_own_lane:
             account = msgspec.structs.replace(account, lane=throttle.end_delay(case.lane))
-        account, browser = remember_browser(account, case.known, call.seed, call.now)
+        account, browser = remember_browser(account, case.browser, call.seed, call.now)
     effects: tuple[Effect, ...] = ()
     if finding.left is not None:
         effects = (call.message("recovery_code.used", {"left": finding.left, "ip": call.context.ip}),)
@@ -226,8 +232,8 @@ def _refuse_wrong(case: _Case, findings: list[tuple[Authenticator, Finding]]) ->
     rejected = Rejected(reason, clock_offset_s=offset_s)
     event = _event(case, "password.refused" if is_password else "code.refused", counted, reason=reason)
     if _is_unguessable(case.question.answer):
-        # Nobody can fill the disk with answers that cost nothing: one event a minute tells of them.
-        if call.now - account.unguessable_failed_at >= QUIET_S * MICROS_PER_S:
+        # Nobody can fill the disk with answers that cost nothing: one event a minute, and how many they were.
+        if not 0 <= call.now - account.unguessable_failed_at < QUIET_S * MICROS_PER_S:
             account = msgspec.structs.replace(account, unguessable_failed_at=call.now)
             return Decision(rejected, account, (event,))
         return Decision(rejected) if account is case.account else Decision(rejected, account)
@@ -235,8 +241,8 @@ def _refuse_wrong(case: _Case, findings: list[tuple[Authenticator, Finding]]) ->
     lane = throttle.charge(case.lane, case.cost, call.now)
     events: list[Event] = [event]
     effects: list[Effect] = []
-    if case.known is not None:
-        account = charge_known_browser(account, case.known, lane)
+    if case.browser is not None and case.in_own_lane:
+        account = charge_known_browser(account, case.browser, lane)
     else:
         account = msgspec.structs.replace(account, lane=lane)
         if throttle.is_empty(lane):
@@ -282,10 +288,10 @@ def _event(case: _Case, kind: EventKind, authenticator: Authenticator | None, *,
         factor=authenticator.factor if authenticator else None,
         authenticator=authenticator.id if authenticator else None,
         reason=reason,
-        browser="new" if case.known is None else "known",
+        browser="known" if case.in_own_lane else "new",
         codes=codes if codes > 1 else None,
         purpose=case.question.purpose,
-        throttled_before=case.call.throttled_before or None,
+        unrecorded_before=case.call.unrecorded_before or None,
     )
 
 

@@ -13,7 +13,7 @@ _OUTER = bytes(byte ^ 0x5C for byte in range(256))
 
 def length_prefixed(*parts: bytes) -> bytes:
     """The parts as one string that no other parts share: each behind its length as four bytes."""
-    return b"".join(len(part).to_bytes(4) + part for part in parts)
+    return b"".join([len(part).to_bytes(4) + part for part in parts])
 
 
 class HmacKey:

@@ -42,7 +42,7 @@ def unseal(cipher: AESGCM, sealed: bytes, *, field: str, account_id: str, authen
     aad = _additional_data(field, account_id, authenticator_id, sealed[3:start])
     try:
         return cipher.decrypt(sealed[start : start + NONCE_BYTES], sealed[start + NONCE_BYTES :], aad)
-    except InvalidTag:
+    except (InvalidTag, ValueError):
         raise TamperedRecord(f"{field} of account {account_id}") from None
 
 

@@ -18,7 +18,6 @@ WINDOW_STEPS = 1
 DRIFT_MAX_STEPS = 2
 DRIFT_SEARCH_S = 600
 THREE = 3
-_BURNT_MAX = 8
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True):
@@ -81,7 +80,7 @@ class Totp:
         center = step_now + credential.drift
         window = range(center - WINDOW_STEPS, center + WINDOW_STEPS + 1)
         if len(answer.codes) == THREE:
-            return _check_three(credential, seed, answer.codes, window)
+            return _check_three(credential, seed, answer.codes, step_now)
         code = answer.codes[0]
         fitting = _match(credential, seed, code, window)
         fresh = [step for step in fitting if step > credential.last_step and step not in credential.burnt]
@@ -92,7 +91,10 @@ class Totp:
         return _look_around(credential, seed, code, step_now, now)
 
 
-def _check_three(credential: TotpCredential, seed: bytes, codes: tuple[str, ...], window: range) -> Finding:
+def _check_three(credential: TotpCredential, seed: bytes, codes: tuple[str, ...], step_now: int) -> Finding:
+    # Around the remembered drift and around none: a clock that was set right must not lock its owner out.
+    center = step_now + credential.drift
+    window = range(min(center, step_now) - WINDOW_STEPS, max(center, step_now) + WINDOW_STEPS + 1)
     # Every step is computed and compared whatever the earlier codes were; one reason for every way to be wrong.
     fitting = None
     for back, code in zip((2, 1, 0), codes, strict=True):
@@ -101,7 +103,7 @@ def _check_three(credential: TotpCredential, seed: bytes, codes: tuple[str, ...]
     for last in sorted(fitting or ()):
         steps = range(last - 2, last + 1)
         if steps[0] > credential.last_step and not set(steps) & set(credential.burnt):
-            return Right(_encode(_accept(credential, last, window[WINDOW_STEPS])))
+            return Right(_encode(_accept(credential, last, center)))
     return Wrong()
 
 
@@ -123,8 +125,12 @@ def _look_around(credential: TotpCredential, seed: bytes, code: str, step_now: i
         and before.step < step
         and 0 <= now - before.seen_at <= DRIFT_SEARCH_S * MICROS_PER_S
     )
-    burnt = tuple(s for s in credential.burnt if s > credential.last_step)[-(_BURNT_MAX - 1) :]
+    # What lies further back than we look is in no window again, so these are few.
+    burnt = tuple(s for s in credential.burnt if s >= step_now - reach)
     changed = msgspec.structs.replace(credential, sighting=sighting, burnt=(*burnt, step))
+    if is_sure and abs(sighting.offset) <= WINDOW_STEPS:
+        # The clocks agree again: it is the remembered drift that is off.
+        return Wrong(_encode(msgspec.structs.replace(changed, drift=0, leaning=0)))
     return Wrong(_encode(changed), sighting.offset * credential.period_s if is_sure else None)
 
 
@@ -132,7 +138,9 @@ def _accept(credential: TotpCredential, step: int, center: int) -> TotpCredentia
     """The step is the last accepted one now; two successes in a row on one side move the window by one step."""
     lean = step - center
     drift = credential.drift
-    if lean and lean == credential.leaning:
+    if abs(lean) > WINDOW_STEPS:
+        drift = lean = 0
+    elif lean and lean == credential.leaning:
         drift = max(-DRIFT_MAX_STEPS, min(DRIFT_MAX_STEPS, drift + lean))
         lean = 0
     return msgspec.structs.replace(

@@ -6,7 +6,6 @@ The file is made on the very first start and never again; without it the databas
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 from pathlib import Path
 
@@ -19,14 +18,14 @@ from twofold.ports import Entropy, KeyProvider
 
 _HEADER = "twofold-master-key-1 "
 _NONCE_BYTES = 12
+_KEY_BYTES = 32
 
 
 class FileKeyProvider:
-    """Wraps keys with AES-256-GCM under the master key in a file."""
+    """Wraps keys with AES-256-GCM under the master key in a file, which is read for each use and never kept."""
 
-    def __init__(self, path: Path, master_key: bytes, entropy: Entropy) -> None:
+    def __init__(self, path: Path, entropy: Entropy) -> None:
         self._path = path
-        self._cipher = AESGCM(master_key)
         self._entropy = entropy
 
     @classmethod
@@ -40,31 +39,41 @@ class FileKeyProvider:
                 raise ConfigurationError(
                     f"the master key {path} is missing: put back the file that belongs to this database"
                 )
-            _create(path, entropy.bytes(32))
+            _create(path, entropy.bytes(_KEY_BYTES))
+        provider = cls(path, entropy)
         try:
-            text = path.read_text("ascii").strip()
-            master_key = base64.b64decode(text.removeprefix(_HEADER), validate=True)
-        except (OSError, UnicodeDecodeError, binascii.Error) as error:
-            raise ConfigurationError(f"the master key {path} cannot be read ({error})") from None
-        if not text.startswith(_HEADER) or len(master_key) != 32:
-            raise ConfigurationError(f"the master key {path} is not a Twofold key file")
-        return cls(path, master_key, entropy)
+            provider._read()
+        except Unavailable as error:
+            raise ConfigurationError(str(error)) from None
+        return provider
 
     async def wrap(self, key: bytes, *, key_id: str) -> bytes:
         """Nonce and ciphertext, bound to the key's id."""
         nonce = self._entropy.bytes(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, key, _additional_data(key_id))
+        return nonce + self._read().encrypt(nonce, key, _additional_data(key_id))
 
     async def unwrap(self, wrapped: bytes, *, key_id: str) -> bytes:
-        """The key; raises `Unavailable` when the master key is another one."""
+        """The key; raises `Unavailable` when the file is gone or holds another master key."""
         try:
-            return self._cipher.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _additional_data(key_id))
+            return self._read().decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _additional_data(key_id))
         except (InvalidTag, ValueError):
             raise Unavailable(f"key {key_id} was wrapped by another master key, or changed") from None
 
     def describe(self) -> str:
         """Where the key is."""
         return f"the master key {self._path}"
+
+    def _read(self) -> AESGCM:
+        try:
+            text = self._path.read_text("ascii").strip()
+            master_key = base64.b64decode(text.removeprefix(_HEADER), validate=True)
+        except OSError as error:
+            raise Unavailable(f"the master key {self._path} cannot be read ({error.strerror})") from None
+        except ValueError:
+            raise Unavailable(f"the master key {self._path} is not a Twofold key file") from None
+        if not text.startswith(_HEADER) or len(master_key) != _KEY_BYTES:
+            raise Unavailable(f"the master key {self._path} is not a Twofold key file")
+        return AESGCM(master_key)
 
 
 def _create(path: Path, master_key: bytes) -> None:

@@ -37,6 +37,7 @@ class Keyring:
         self._ciphers: dict[str, AESGCM] = {}
         self._active: dict[KeyPurpose, str] = {}
         self._gone: set[str] = set()
+        self._is_lost = False
         self.unwraps = 0
 
     @classmethod
@@ -58,6 +59,19 @@ class Keyring:
         except Unavailable as error:
             raise ConfigurationError(f"{provider.describe()} does not open this database: {error}") from None
         return keyring
+
+    async def check(self) -> None:
+        """Ask the provider to open the active data key again; raises `Unavailable` when it does not.
+
+        Until it does, nothing is sealed or opened: a key that was taken away must not live on in a running server.
+        """
+        row = self._rows[self._active["data"]]
+        try:
+            await self._provider.unwrap(row.wrapped, key_id=row.id)
+        except Unavailable:
+            self._is_lost = True
+            raise
+        self._is_lost = False
 
     async def refresh(self) -> None:
         """Read the stored keyring again: keys made or retired by another process."""
@@ -87,6 +101,7 @@ class Keyring:
 
     def open_seal(self, sealed: bytes, *, field: str, account_id: str, authenticator_id: str = "") -> bytes:
         """The plaintext of a sealed value; raises `DataKeyMissing` to be called again, else `Unavailable`."""
+        self._check_not_lost()
         key_id = read_key_id(sealed)
         cipher = self._ciphers.get(key_id)
         if cipher is None:
@@ -97,6 +112,7 @@ class Keyring:
 
     def seal(self, plaintext: bytes, *, field: str, account_id: str, authenticator_id: str = "", nonce: bytes) -> bytes:
         """Ciphertext under the active data key."""
+        self._check_not_lost()
         key_id = self._active["data"]
         return seal(
             self._ciphers[key_id],
@@ -139,6 +155,10 @@ class Keyring:
             if self._rows[i].created_at > oldest or i == self._active["ticket"]
         }
         return read_ticket(text, keys)
+
+    def _check_not_lost(self) -> None:
+        if self._is_lost:
+            raise Unavailable(f"{self._provider.describe()} does not open the data keys any more")
 
     async def _make(self, purpose: KeyPurpose) -> WrappedKey:
         key_id = f"{purpose}-{self._entropy.bytes(4).hex()}"

@@ -15,7 +15,8 @@ from twofold.stores._turnstile import Turnstile
 
 #: A changed row is about one page of the log.
 CHANGES_MAX = 1_000
-#: While commits never pause, copying never catches up with the log: beyond this it is ended for a moment of quiet.
+#: While commits never pause, copying never quite catches up and the log only grows; from here on they are made to
+#: pause while the little that is left is copied, and the log begins anew.
 LOG_PAGES_MAX = 16_000
 IDLE_S = 1.0
 
@@ -52,24 +53,27 @@ class Checkpointer:
     def _run(self) -> None:
         while not self._is_closing:
             seen = self._changes
-            self._wake.wait(None if seen == self._emptied else IDLE_S)
+            is_woken = self._wake.wait(None if seen == self._emptied else IDLE_S)
             self._wake.clear()
             # A file that cannot be written now is found out, and told, by the writer.
             with suppress(sqlite3.Error, OSError):
-                self._checkpoint(is_idle=seen == self._changes)
+                self._checkpoint(is_idle=not is_woken and seen == self._changes)
 
     def _checkpoint(self, *, is_idle: bool) -> None:
         changes = self._changes
         if changes - self._copied >= CHANGES_MAX:
-            _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            pages = self._copy("PASSIVE")
             self._copied = changes
             if pages > LOG_PAGES_MAX:
-                self._empty("RESTART")
-        elif is_idle and changes != self._emptied and self._empty("TRUNCATE"):
-            self._copied = self._emptied = changes
+                with self._turnstile:
+                    self._copy("RESTART")
+        elif is_idle and changes != self._emptied:
+            with self._turnstile:
+                pages = self._copy("TRUNCATE")
+            if pages == 0:
+                self._copied = self._emptied = changes
 
-    def _empty(self, mode: str) -> bool:
-        """Copy the little that is left while nobody writes, so that the log begins anew."""
-        with self._turnstile:
-            is_blocked, _, _ = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        return not is_blocked
+    def _copy(self, mode: str) -> int:
+        """The number of pages in the log afterwards; readers of an old state keep some of them for another time."""
+        _, pages, _ = self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        return int(pages)

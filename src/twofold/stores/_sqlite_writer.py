@@ -6,7 +6,6 @@ What an attempt writes is worked out in `_fold`; the statements are here. Readin
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -33,9 +32,7 @@ T = TypeVar("T")
 #: The columns that lists ask for: state and factors.
 Summary = tuple[str, str]
 
-_SELECT = """
-    SELECT id, version, schema, document, mac, state, factors FROM accounts
-    WHERE id IN (SELECT value FROM json_each(?))"""
+_SELECT = "SELECT id, version, schema, document, mac, state, factors FROM accounts WHERE id IN ({})"
 # Most attempts leave the summary as it is, and this statement touches no index.
 _UPDATE = "UPDATE accounts SET version = ?, schema = ?, document = ?, mac = ? WHERE id = ?"
 _UPSERT = """
@@ -156,8 +153,9 @@ class Writer:
     def _settle(self, attempts: Sequence[Attempt]) -> None:
         rows: dict[str, StoredAccount] = {}
         summaries: dict[str, Summary] = {}
-        ids = json.dumps(list({attempt.account_id for attempt in attempts}))
-        for account_id, version, schema, document, mac, state, factors in self._connection.execute(_SELECT, (ids,)):
+        ids = list({attempt.account_id for attempt in attempts})
+        found = self._connection.execute(_SELECT.format(",".join("?" * len(ids))), ids)
+        for account_id, version, schema, document, mac, state, factors in found:
             rows[account_id] = StoredAccount(account_id, version, schema, document, mac)
             summaries[account_id] = (state, factors)
         active = {key_id for (key_id,) in self._connection.execute("SELECT id FROM keyring WHERE state = 'active'")}

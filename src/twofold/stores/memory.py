@@ -14,7 +14,7 @@ import msgspec
 from twofold.core.account import Account
 from twofold.core.audit import EventRow
 from twofold.core.codec import Codec, StoredAccount
-from twofold.core.decision import ContactIndex, Decision
+from twofold.core.decision import ContactIndex, Decision, Message
 from twofold.core.settlement import Settlement, load_standing
 from twofold.errors import Unavailable
 from twofold.ports import Accounts, Application, Applications, Claims, KeyStore, Limits, Outbox, OutboxRow, WrappedKey
@@ -46,7 +46,7 @@ class MemoryStore:
         self._codec = codec
 
     def close(self) -> None:
-        """Forget nothing, but take no more attempts."""
+        """Take no more attempts."""
         self._is_closed = True
 
     async def transact(self, account_id: str, decide: Callable[[Account | None], Decision]) -> Decision:
@@ -63,6 +63,8 @@ class MemoryStore:
     def _write(self, settlement: Settlement) -> None:
         if settlement.row is None:
             return
+        if any(isinstance(effect, Message) and effect.id in self._outbox for effect in settlement.effects):
+            raise Unavailable("there is a message of this id")
         account_id = settlement.row.account_id
         self._rows[account_id] = settlement.row
         self._summaries[account_id] = summarize(settlement.standing.state)
@@ -106,10 +108,12 @@ class MemoryStore:
         return [event for event in self._events.get(account_id, ()) if event.seq > after_seq][:limit]
 
     async def find_by_contact(self, kind: str, key_hmac: bytes) -> Sequence[str]:
-        return sorted(account_id for account_id, entries in self._contacts.items() if (kind, key_hmac) in entries)
+        with self._lock:
+            return sorted(account_id for account_id, entries in self._contacts.items() if (kind, key_hmac) in entries)
 
     async def claim(self, kind: str, key_hmac: bytes, account_id: str, now: int) -> str:
-        return self._claims.setdefault((kind, key_hmac), account_id)
+        with self._lock:
+            return self._claims.setdefault((kind, key_hmac), account_id)
 
     async def release(self, kind: str, key_hmac: bytes, account_id: str) -> None:
         with self._lock:
@@ -117,14 +121,17 @@ class MemoryStore:
                 del self._claims[kind, key_hmac]
 
     async def add_application(self, application: Application) -> None:
-        if self._applications.setdefault(application.id, application) is not application:
-            raise Unavailable("there is an application of this id")
+        with self._lock:
+            if application.id in self._applications:
+                raise Unavailable("there is an application of this id")
+            self._applications[application.id] = application
 
     async def find_application(self, application_id: str) -> Application | None:
         return self._applications.get(application_id)
 
     async def list_applications(self) -> Sequence[Application]:
-        return sorted(self._applications.values(), key=lambda application: (application.created_at, application.id))
+        with self._lock:
+            return sorted(self._applications.values(), key=lambda application: (application.created_at, application.id))
 
     async def revoke_application(self, application_id: str) -> bool:
         return self._applications.pop(application_id, None) is not None
@@ -154,7 +161,8 @@ class MemoryStore:
                 self._outbox[message_id] = (retry_at, self._outbox[message_id][1])
 
     async def load_keys(self) -> Sequence[WrappedKey]:
-        return sorted(self._keys.values(), key=lambda key: key.created_at)
+        with self._lock:
+            return sorted(self._keys.values(), key=lambda key: key.created_at)
 
     async def add_keys(self, keys: Sequence[WrappedKey], *, retire: Sequence[str] = (), first: bool = False) -> bool:
         with self._lock:

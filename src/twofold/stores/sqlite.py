@@ -33,6 +33,12 @@ _MICROS = 1_000_000
 T = TypeVar("T")
 
 _ROW = "SELECT id, version, schema, document, mac FROM accounts"
+# The inner statement needs the index of summaries only, so even a rare factor is found soon among a million accounts.
+_PAGE = """
+    SELECT id, version, schema, document, mac FROM accounts WHERE id IN (
+        SELECT id FROM accounts WHERE id > ?1 AND state <> 'deleted' AND (?2 IS NULL OR state = ?2)
+        AND (?3 IS NULL OR instr(factors, ' ' || ?3 || ' ') > 0) ORDER BY id LIMIT ?4)
+    ORDER BY id"""
 
 
 class SqliteStore:
@@ -86,9 +92,7 @@ class SqliteStore:
         self, *, after: str = "", limit: int = 100, factor: str | None = None, state: str | None = None
     ) -> Sequence[StoredAccount]:
         """The next accounts of people in order of id, not checked; deleted ones are none."""
-        sql = f"""{_ROW} WHERE id > ?1 AND state <> 'deleted' AND (?2 IS NULL OR state = ?2)
-            AND (?3 IS NULL OR instr(factors, ' ' || ?3 || ' ') > 0) ORDER BY id LIMIT ?4"""
-        return [StoredAccount(*row) for row in await self._read(sql, after, state, factor, limit)]
+        return [StoredAccount(*row) for row in await self._read(_PAGE, after, state, factor, limit)]
 
     async def events(self, account_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[EventRow]:
         sql = """SELECT account_id, seq, at, kind, salt, payload, digest FROM events

@@ -11,7 +11,8 @@ CREATE TABLE accounts (
     factors TEXT NOT NULL,
     created_at INTEGER NOT NULL
 );
-CREATE INDEX accounts_by_state ON accounts (state, id);
+-- Lists look through this alone; what most attempts change is not in it.
+CREATE INDEX accounts_by_summary ON accounts (id, state, factors);
 
 CREATE TABLE events (
     account_id TEXT NOT NULL,

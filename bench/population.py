@@ -1,0 +1,110 @@
+"""Databases full of accounts, written in bulk: real documents, seals, codes and chains, without a commit for each.
+
+The engine would take minutes for a million. Rows come from the same pure functions that every store uses, so a server
+cannot tell these accounts from others. Every account has one TOTP authenticator whose seed follows from its number.
+"""
+
+import asyncio
+import hashlib
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from twofold.bootstrap import Deployment, open_deployment
+from twofold.clocks import SystemEntropy
+from twofold.config import Settings
+from twofold.core.account import Account, new_account
+from twofold.core.attempt import Call
+from twofold.core.codec import Codec
+from twofold.core.decision import Decision
+from twofold.core.enrollment import import_authenticator
+from twofold.core.entropy import SEED_BYTES, Seed
+from twofold.core.settlement import Settlement, Standing, settle
+from twofold.credentials import Credentials, OtpParameters
+from twofold.crypto.otp import code_at, step_at
+from twofold.hash_pool import HashPool
+from twofold.stores._fold import summarize
+from twofold.stores._sqlite_file import connect
+
+STEP_S = 30
+ROWS_PER_COMMIT = 20_000
+
+
+def account_id(number: int) -> str:
+    """The id of an account."""
+    return f"person-{number:07}"
+
+
+def seed_of(number: int) -> bytes:
+    """The seed of an account's authenticator."""
+    return hashlib.sha256(b"twofold bench %d" % number).digest()[:20]
+
+
+class Phones:
+    """The phones of all accounts, in turn: each code is right when it is asked for, and asked for once."""
+
+    def __init__(self, accounts: int, *, first: int = 0) -> None:
+        self._turns = itertools.cycle(range(first, first + accounts))
+        self._used: dict[int, int] = {}
+
+    def next_code(self, now_s: float) -> tuple[int, str]:
+        """An account's number and a right code; fails when the next one of that account is still in the future."""
+        number = next(self._turns)
+        step_now = step_at(now_s, STEP_S)
+        # A code of the step before is right as well, so an account has two codes at once and a third one soon.
+        step = max(step_now - 1, self._used.get(number, 0) + 1)
+        assert step <= step_now + 1, "the accounts do not suffice: each has three codes at a time"
+        self._used[number] = step
+        return number, code_at(seed_of(number), step)
+
+
+def populate(data_dir: Path, accounts: int) -> str:
+    """Make a database with that many accounts in `data_dir`; returns an API key for it."""
+    return asyncio.run(_populate(data_dir, accounts))
+
+
+async def _populate(data_dir: Path, accounts: int) -> str:
+    settings = Settings(data_dir=data_dir)
+    deployment = await open_deployment(settings)
+    _, key = await deployment.applications.create("bench")
+    # From here on the file has one writer, and nothing that a crash could cost.
+    await deployment.close()
+    settlements = _settle_all(deployment, accounts)
+    connection = connect(settings.sqlite_path, cache_kib=64 * 1024)
+    connection.executescript("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 4000")
+    while batch := list(itertools.islice(settlements, ROWS_PER_COMMIT)):
+        events = [msgspec.structs.astuple(event) for settlement in batch for event in settlement.events]
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_row, batch))
+        connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", events)
+        connection.execute("COMMIT")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    return key
+
+
+def _settle_all(deployment: Deployment, accounts: int) -> Iterator[Settlement]:
+    codec, entropy, pool = Codec(deployment.keyring.mac_keys()), SystemEntropy(), HashPool(1)
+    credentials = Credentials(deployment.keyring, entropy, pool, issuer="Bench")
+    now = time.time_ns() // 1000
+    for number in range(accounts):
+        name = account_id(number)
+        call = Call(now, Seed(entropy.bytes(SEED_BYTES)), is_admin=True)
+        fresh = credentials.new_otp(name, credentials.new_id(), "totp", OtpParameters(seed_of(number)))
+        imported = import_authenticator(new_account(name, call.seed, call.now), fresh, call)
+        yield _settle(name, imported, codec)
+
+
+def _settle(name: str, decision: Decision, codec: Codec) -> Settlement:
+    return settle(Standing(name, 0, None), lambda _: decision, codec)
+
+
+def _row(settlement: Settlement) -> tuple[object, ...]:
+    row, state = settlement.row, settlement.standing.state
+    assert row is not None
+    assert isinstance(state, Account)
+    columns = (row.account_id, row.version, row.schema, row.document, row.mac)
+    return (*columns, *summarize(state), state.created_at)

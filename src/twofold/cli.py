@@ -1,0 +1,60 @@
+"""The command line: `twofold` and its topics. Each topic is a file in `twofold.commands`; here they are put together.
+
+`serve` and `setup-link` are written here. The server and what it needs are imported only by the command that serves.
+"""
+
+from __future__ import annotations
+
+import click
+
+from twofold import __version__
+from twofold.bootstrap import DEFAULT_URL, Deployment
+from twofold.clocks import SystemEntropy
+from twofold.commands.account import account
+from twofold.commands.apikey import apikey
+from twofold.commands.audit import audit
+from twofold.commands.doctor import doctor
+from twofold.commands.keys import keys
+from twofold.commands.shell import OneLineGroup, opened, with_settings
+from twofold.config import Settings, check_public_url
+from twofold.setup_link import new_link
+
+
+@click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="twofold", message="%(prog)s %(version)s")
+def main() -> None:
+    """A second factor for any sign-in."""
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0 picks a free one.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; one with SQLite.")
+@with_settings
+def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
+    """Serve the API until SIGTERM or Ctrl-C."""
+    from twofold.server import run  # noqa: PLC0415 - uvicorn and Starlette take longer to import than all the rest
+
+    run.serve(settings, host, port, workers)
+
+
+@main.command("setup-link")
+@with_settings
+def print_setup_link(settings: Settings) -> None:
+    """Print a new one-time set-up link, good for a day; the one before is void."""
+    with opened(settings) as (deployment, runner):
+        click.echo(runner.run(_new_setup_link(deployment)))
+
+
+async def _new_setup_link(deployment: Deployment) -> str:
+    from twofold.server.run import LISTENING_URL  # noqa: PLC0415 - as above
+
+    # A running server notes where it is found, so that links made beside it lead to it.
+    url = deployment.settings.public_url or await deployment.store.get_setting(LISTENING_URL) or DEFAULT_URL
+    return await new_link(
+        deployment.store, deployment.keyring, deployment.clock, SystemEntropy(), check_public_url(url)
+    )
+
+
+for command in (account, apikey, keys, audit, doctor):
+    main.add_command(command)

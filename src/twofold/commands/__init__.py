@@ -1,0 +1,1 @@
+"""The commands of the terminal, one file for each topic; `twofold.cli` puts them together."""

@@ -1,0 +1,163 @@
+"""What every command shares: its settings, the deployment it works on, how it asks, prints, and fails in one line.
+
+Nothing here knows what any command does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import getpass
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+
+import click
+import msgspec
+
+from twofold.bootstrap import Deployment, open_deployment
+from twofold.config import Settings, environment, load_settings
+from twofold.core.account import check_account_id
+from twofold.engine import Caller
+from twofold.errors import ConfigurationError, InvalidInput, TwofoldError
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+LINE_MAX = 8192
+
+#: Whoever has this shell has the database and its key, so nothing is asked first; the audit log records the caller.
+ADMINISTRATOR = Caller(is_admin=True)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_SILENCE = logging.NullHandler()
+
+
+class OneLineGroup(click.Group):
+    """The topmost group: whatever goes wrong is one line on stderr and an exit code, never a trace."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run and exit; `standalone_mode` is ours."""
+        try:
+            status = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            status = EXIT_USAGE
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "twofold"
+            status = _fail(f"{error.format_message().rstrip('.')} (see {path} --help)", EXIT_USAGE)
+        except click.ClickException as error:
+            status = _fail(error.format_message(), EXIT_FAILED)
+        except InvalidInput as error:
+            status = _fail(str(error), EXIT_USAGE)
+        except (TwofoldError, OSError) as error:
+            status = _fail(explain(error), EXIT_FAILED)
+        except click.Abort:
+            status = EXIT_INTERRUPTED
+        sys.exit(status)
+
+
+def explain(error: TwofoldError | OSError) -> str:
+    """The error as part of one line."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _fail(sentence: str, status: int) -> int:
+    click.echo(f"twofold: {' '.join(sentence.split())}", err=True)
+    return status
+
+
+def with_settings(command: Callable[Concatenate[Settings, P], T]) -> Callable[P, T]:
+    """Give a command its settings: flags, then environment, then the file in the data folder."""
+
+    @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the database and its key.")
+    @click.option("--database-url", help="Database elsewhere, such as sqlite:///path/to/file.db.")
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        flags = {name: kwargs.pop(name) for name in ("data_dir", "database_url")}
+        settings, warnings = load_settings(environment(), **flags)
+        for warning in warnings:
+            click.echo(f"twofold: {warning}", err=True)
+        return command(settings, *args, **kwargs)
+
+    return run
+
+
+def _check_id(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    return check_account_id(value)
+
+
+account_argument = click.argument("account_id", metavar="ID", callback=_check_id)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+@contextmanager
+def opened(settings: Settings, *, may_create: bool = False) -> Iterator[tuple[Deployment, asyncio.Runner]]:
+    """The deployment and the loop that runs its calls; between two calls the terminal may be waited for.
+
+    Only commands that begin something make a database: a mistyped folder is an error everywhere else.
+    """
+    if not may_create and not settings.sqlite_path.exists():
+        raise ConfigurationError(
+            f"there is no database {settings.sqlite_path}: `twofold account add ID` or `twofold serve` makes one"
+        )
+    # An alarm is in the audit log by the time it is logged; what the person reads is the command's own line.
+    logging.getLogger("twofold").addHandler(_SILENCE)
+    with asyncio.Runner() as runner:
+        deployment = runner.run(open_deployment(settings))
+        try:
+            yield deployment, runner
+        finally:
+            runner.run(deployment.close())
+
+
+def read_hidden(prompt: str) -> str:
+    """A line typed without echo, or the next line of standard input where that is no terminal.
+
+    Raises `EOFError` when there is none.
+    """
+    return getpass.getpass(prompt) if sys.stdin.isatty() else read_line()
+
+
+def read_line() -> str:
+    """The next line of standard input, without its end; raises `EOFError` when there is none."""
+    try:
+        line = sys.stdin.readline(LINE_MAX)
+    except UnicodeDecodeError:
+        raise InvalidInput("standard input", "text in UTF-8") from None
+    if not line:
+        raise EOFError
+    return line.rstrip("\r\n")
+
+
+@contextmanager
+def working(on_what: str) -> Iterator[None]:
+    """A moving line on a terminal while something takes its time; nothing anywhere else."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console  # noqa: PLC0415 - 60 ms that only a person waits for
+
+    with Console(stderr=True).status(on_what):
+        yield
+
+
+def print_json(value: object) -> None:
+    """One document, indented."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns under their heads; the heads are left out where a program may read the lines."""
+    lines = [heads, *rows] if sys.stdout.isatty() else rows
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        click.echo(click.style(text, bold=True) if line is heads else text)

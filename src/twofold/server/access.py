@@ -1,0 +1,109 @@
+"""Who calls: the API key of a request, the networks it may come from, its rate. Scopes are the table's (`api.py`).
+
+A key that was just checked is remembered for half a second, so that revoking one is obeyed within a second.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import logging
+from collections.abc import Callable
+from time import monotonic
+
+import msgspec
+
+from twofold.applications import ApplicationKeys
+from twofold.ports import Application
+from twofold.server.problems import Problem
+
+REMEMBERED_S = 0.5
+REMEMBERED_MAX = 1024
+WARNED_EVERY_S = 60
+
+log = logging.getLogger("twofold")
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class _Checked(msgspec.Struct, frozen=True):
+    application: Application
+    networks: tuple[Network, ...]
+    until: float
+
+
+class _Bucket(msgspec.Struct):
+    left: float
+    filled_at: float
+
+
+class Access:
+    """Checks API keys. Belongs to one event loop; `clock` counts seconds from anywhere and never goes back."""
+
+    def __init__(self, applications: ApplicationKeys, *, clock: Callable[[], float] = monotonic) -> None:
+        self._applications = applications
+        self._clock = clock
+        self._checked: dict[bytes, _Checked] = {}
+        self._buckets: dict[str, _Bucket] = {}
+        self._warned: dict[str, float] = {}
+
+    async def admit(self, authorization: bytes | None, peer: str | None) -> Application:
+        """The application whose key this is; raises `Problem`: 401, or 429 for too many calls a second."""
+        now = self._clock()
+        # The digest, not the key itself: what lies about in memory should open nothing.
+        name = hashlib.sha256(authorization or b"").digest()
+        checked = self._checked.get(name)
+        if checked is None or checked.until <= now:
+            checked = await self._check(authorization, now)
+            if len(self._checked) >= REMEMBERED_MAX:
+                self._checked.clear()
+            self._checked[name] = checked
+        if checked.networks and not _is_within(peer, checked.networks):
+            # Alike for a wrong key: whoever tries a stolen one does not learn that it is good.
+            self._warn(checked.application, peer, now)
+            raise unauthorized()
+        if checked.application.rate_per_s is not None:
+            self._spend(checked.application.id, checked.application.rate_per_s, now)
+        return checked.application
+
+    async def _check(self, authorization: bytes | None, now: float) -> _Checked:
+        scheme, _, key = (authorization or b"").partition(b" ")
+        application = None
+        if scheme.lower() == b"bearer":
+            application = await self._applications.authenticate(key.strip().decode("latin-1"))
+        if application is None:
+            raise unauthorized()
+        return _Checked(application, tuple(map(ipaddress.ip_network, application.networks)), now + REMEMBERED_S)
+
+    def _spend(self, application_id: str, rate_per_s: int, now: float) -> None:
+        bucket = self._buckets.get(application_id)
+        if bucket is None:
+            bucket = self._buckets[application_id] = _Bucket(rate_per_s, now)
+        bucket.left = min(rate_per_s, bucket.left + (now - bucket.filled_at) * rate_per_s)
+        bucket.filled_at = now
+        if bucket.left < 1:
+            detail = f"this key may make {rate_per_s} calls a second"
+            raise Problem(429, "throttled", detail, retry_after_s=1, ways=())
+        bucket.left -= 1
+
+    def _warn(self, application: Application, peer: str | None, now: float) -> None:
+        if now - self._warned.get(application.id, -WARNED_EVERY_S) >= WARNED_EVERY_S:
+            self._warned[application.id] = now
+            log.warning("the key of application %s was used from %s, outside its networks", application.id, peer)
+
+
+def unauthorized() -> Problem:
+    """The one answer to every key that does not count here."""
+    detail = "this needs an API key: Authorization: Bearer tf_…"
+    return Problem(401, "unauthorized", detail, headers=[(b"www-authenticate", b'Bearer realm="twofold"')])
+
+
+def _is_within(peer: str | None, networks: tuple[Network, ...]) -> bool:
+    try:
+        address: Address = ipaddress.ip_address(peer or "")
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)

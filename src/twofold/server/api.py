@@ -1,0 +1,289 @@
+"""The API as one table, and what carries a request through it: path, key, scope, body, call, answer.
+
+The same table makes the OpenAPI document (`openapi.py`), so neither knows a call that the other does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from twofold.core.account import check_account_id
+from twofold.core.idempotency import IdempotencyKey
+from twofold.crypto.digest import length_prefixed
+from twofold.engine import Caller
+from twofold.errors import TwofoldError
+from twofold.server import calls, wire
+from twofold.server.access import Access
+from twofold.server.calls import Reply, Request, Services
+from twofold.server.problems import Problem, as_problem, dump_problem, unavailable
+from twofold.server.reading import (
+    BodyReader,
+    ClientGone,
+    Headers,
+    read_body,
+    read_headers,
+    read_idempotency_key,
+    read_query,
+    read_segments,
+)
+
+PREFIX = "/api/v1"
+log = logging.getLogger("twofold")
+
+#: Scopes: `admin` opens what `enroll` opens, and never `verify`: a key that manages lets nobody in.
+VERIFY = frozenset({"verify"})
+READ = frozenset({"verify", "admin"})
+ENROLL = frozenset({"enroll", "admin"})
+ADMIN = frozenset({"admin"})
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table: a call, who may make it, what it takes and what it answers (the types by status)."""
+
+    method: str
+    path: str
+    scopes: frozenset[str]
+    run: Callable[[Services, Request[Any]], Awaitable[Reply]]
+    answers: Mapping[int, tuple[type, ...]]
+    body: type[wire.Body] | None = None
+    query: tuple[str, ...] = ()
+    takes_step_up_header: bool = False
+
+    @property
+    def name(self) -> str:
+        """How OpenAPI, metrics and logs call it."""
+        return self.run.__name__
+
+
+_ACCOUNT = "/accounts/{id}"
+_AUTHENTICATOR = "/accounts/{id}/authenticators/{aid}"
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        method="POST",
+        path=f"{_ACCOUNT}/verify",
+        scopes=VERIFY,
+        run=calls.verify,
+        body=wire.VerifyBody,
+        answers={200: (wire.VerifiedAnswer, wire.RejectedAnswer)},
+    ),
+    Operation(
+        method="PUT",
+        path=_ACCOUNT,
+        scopes=ENROLL,
+        run=calls.put_account,
+        body=wire.AccountBody,
+        answers={200: (wire.AccountAnswer,), 201: (wire.AccountAnswer,)},
+    ),
+    Operation(
+        method="GET",
+        path=_ACCOUNT,
+        scopes=READ,
+        run=calls.get_account,
+        answers={200: (wire.AccountAnswer,)},
+    ),
+    Operation(
+        method="GET",
+        path="/accounts",
+        scopes=ADMIN,
+        run=calls.list_accounts,
+        query=("cursor", "factor", "state"),
+        answers={200: (wire.AccountPageAnswer,)},
+    ),
+    Operation(
+        method="DELETE",
+        path=_ACCOUNT,
+        scopes=ADMIN,
+        run=calls.delete_account,
+        answers={204: ()},
+    ),
+    Operation(
+        method="POST",
+        path=f"{_ACCOUNT}/events",
+        scopes=ENROLL,
+        run=calls.record_event,
+        body=wire.EventBody,
+        answers={204: ()},
+    ),
+    Operation(
+        method="POST",
+        path=f"{_ACCOUNT}/authenticators",
+        scopes=ENROLL,
+        run=calls.add_authenticator,
+        body=wire.AuthenticatorBody,
+        answers={201: (wire.EnrollmentAnswer,)},
+    ),
+    Operation(
+        method="POST",
+        path=f"{_AUTHENTICATOR}/confirm",
+        scopes=ENROLL,
+        run=calls.confirm_authenticator,
+        body=wire.ConfirmBody,
+        answers={200: (wire.ConfirmedAnswer,)},
+    ),
+    Operation(
+        method="PATCH",
+        path=_AUTHENTICATOR,
+        scopes=ENROLL,
+        run=calls.rename_authenticator,
+        body=wire.LabelBody,
+        answers={200: (wire.AuthenticatorAnswer,)},
+    ),
+    Operation(
+        method="DELETE",
+        path=_AUTHENTICATOR,
+        scopes=ENROLL,
+        run=calls.delete_authenticator,
+        takes_step_up_header=True,
+        answers={204: ()},
+    ),
+    Operation(
+        method="POST",
+        path=f"{_ACCOUNT}/recovery-codes",
+        scopes=ENROLL,
+        run=calls.renew_recovery_codes,
+        body=wire.RecoveryCodesBody,
+        answers={201: (wire.RecoveryCodesAnswer,)},
+    ),
+    Operation(
+        method="POST",
+        path="/receipts/redeem",
+        scopes=VERIFY,
+        run=calls.redeem_receipt,
+        body=wire.RedeemBody,
+        answers={200: (wire.RedeemedAnswer,)},
+    ),
+)
+
+_PREFIX = f"{PREFIX}/".encode()
+_encode = msgspec.json.Encoder().encode
+
+
+class _Route(msgspec.Struct, frozen=True):
+    """An operation with what need not be made anew for each request."""
+
+    operation: Operation
+    name: str
+    body: BodyReader[wire.Body] | None
+
+
+class Api:
+    """The ASGI application behind `/api/v1`."""
+
+    def __init__(self, services: Services, access: Access) -> None:
+        self._services = services
+        self._access = access
+        self._running: dict[bytes, asyncio.Event] = {}
+        self._routes: dict[int, dict[tuple[str | None, ...], dict[str, _Route]]] = {}
+        for operation in OPERATIONS:
+            pattern = tuple(None if part.startswith("{") else part for part in operation.path[1:].split("/"))
+            body = None if operation.body is None else BodyReader(operation.body)
+            alike = self._routes.setdefault(len(pattern), {})
+            alike.setdefault(pattern, {})[operation.method] = _Route(operation, operation.name, body)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = perf_counter()
+        name = "none"
+        status, headers, body = 204, [], b""
+        try:
+            route, ids = self._find(scope["method"], scope["raw_path"])
+            name = route.name
+            status, answer = await self._answer(route, ids, scope, receive)
+            if answer is not None:
+                body = _encode(answer)
+                headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        except ClientGone:
+            return
+        except Exception as error:  # noqa: BLE001 - the last resort: whatever it was, the answer is a refusal
+            problem = _as_problem(error, name)
+            self._services.metrics.throttled += problem.status == 429
+            status = problem.status
+            body, headers = dump_problem(problem)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        self._services.metrics.observe(name, perf_counter() - started)
+
+    def _find(self, method: str, raw_path: bytes) -> tuple[_Route, list[str]]:
+        _, _, below = raw_path.partition(_PREFIX)
+        segments = read_segments(below)
+        for pattern, methods in self._routes.get(len(segments), {}).items():
+            if all(given == part if part else given for part, given in zip(pattern, segments, strict=True)):
+                route = methods.get(method)
+                if route is None:
+                    allow = ", ".join(sorted(methods))
+                    detail = f"here only {allow} will do"
+                    raise Problem(405, "method_not_allowed", detail, headers=[(b"allow", allow.encode())])
+                return route, [given for part, given in zip(pattern, segments, strict=True) if part is None]
+        raise Problem(404, "not_found", "there is nothing at this path")
+
+    async def _answer(self, route: _Route, ids: list[str], scope: Scope, receive: Receive) -> Reply:
+        operation = route.operation
+        headers = read_headers(scope)
+        client = scope.get("client")
+        application = await self._access.admit(headers.get(b"authorization"), client[0] if client else None)
+        if operation.scopes.isdisjoint(application.scopes):
+            raise Problem(403, "forbidden", f"this needs the scope {' or '.join(sorted(operation.scopes))}")
+        query = read_query(scope["query_string"], operation.query) if scope["query_string"] else {}
+        account_id = check_account_id(ids[0]) if ids else ""
+        body, key = None, None
+        if route.body is not None:
+            raw = await read_body(receive, headers)
+            body = route.body.read(raw, headers)
+            if operation.method == "POST":
+                key = _idempotency_key(application.id, scope, headers, raw)
+        request = Request(
+            Caller(application.id, "admin" in application.scopes, idempotency=key),
+            account_id,
+            ids[1] if len(ids) > 1 else "",
+            body,
+            query,
+            _read_step_up(headers) if operation.takes_step_up_header else None,
+        )
+        if key is None:
+            return await operation.run(self._services, request)
+        return await self._run_once(operation, request, key)
+
+    async def _run_once(self, operation: Operation, request: Request[Any], key: IdempotencyKey) -> Reply:
+        """One at a time under one key: a repeated call waits for the first, and then finds its kept answer."""
+        while (running := self._running.get(key.key_digest)) is not None:
+            await running.wait()
+        ended = self._running[key.key_digest] = asyncio.Event()
+        try:
+            return await operation.run(self._services, request)
+        finally:
+            del self._running[key.key_digest]
+            ended.set()
+
+
+def _idempotency_key(application_id: str, scope: Scope, headers: Headers, raw: bytes) -> IdempotencyKey | None:
+    key = read_idempotency_key(headers)
+    if key is None:
+        return None
+    place = length_prefixed(application_id.encode(), scope["method"].encode(), scope["raw_path"], key)
+    return IdempotencyKey(hashlib.sha256(place).digest()[:16], hashlib.sha256(raw).digest()[:16])
+
+
+def _read_step_up(headers: Headers) -> str | None:
+    value = headers.get(b"twofold-step-up")
+    return None if value is None else value.decode("latin-1")
+
+
+def _as_problem(error: Exception, name: str) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, TwofoldError):
+        problem = as_problem(error)
+        if problem.status == 503:
+            log.warning("%s was not answered: %s", name, error)
+        return problem
+    # The trace goes into the log and tells lines of code, never values; the caller learns nothing of it.
+    log.error("%s failed", name, exc_info=error)
+    return unavailable()

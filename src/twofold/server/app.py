@@ -1,0 +1,203 @@
+"""The web application of one deployment: who gets which request, and what runs beside the requests.
+
+Nothing is opened here: `run.py`, a test or another program opens a deployment and hands it in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import monotonic
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from twofold import setup_link
+from twofold.bootstrap import DEFAULT_URL, Deployment
+from twofold.core.clock import MICROS_PER_S
+from twofold.errors import Unavailable
+from twofold.server.access import Access
+from twofold.server.api import Api
+from twofold.server.calls import Services
+from twofold.server.hosts import Hosts
+from twofold.server.metrics import Metrics
+from twofold.server.openapi import openapi_document
+from twofold.server.pages import page_routes, show
+from twofold.server.problems import Problem, dump_problem
+from twofold.server.security_headers import security_headers
+
+DELIVERY_EVERY_S = 1
+KEYS_EVERY_S = 60
+API_BEGINNING = b"/api/"
+OPENAPI_PATHS = ("/api/v1/openapi.json", "/openapi.json")
+#: For machines: answered under every name of this host, while pages have one address.
+MACHINE_PATHS = frozenset({path.encode() for path in OPENAPI_PATHS} | {b"/.well-known/jwks.json"})
+#: Asked by probes that know an address and no name.
+PROBE_PATHS = frozenset({b"/health/live", b"/health/ready", b"/metrics"})
+
+log = logging.getLogger("twofold")
+
+
+def create_app(deployment: Deployment, *, clock: Callable[[], float] = monotonic) -> ASGIApp:
+    """The application; `clock` counts the seconds of rates and of remembered keys. Its lifespan runs what the
+    deployment needs besides requests, and neither opens nor closes the deployment."""
+    public_url = deployment.settings.public_url or DEFAULT_URL
+    started_at, started = deployment.clock.now(), clock()
+    metrics = Metrics(
+        unwraps=lambda: deployment.keyring.unwraps,
+        clock_offset_s=lambda: (deployment.clock.now() - started_at) / MICROS_PER_S - (clock() - started),
+    )
+    api = Api(
+        Services(deployment.verifier, deployment.store, metrics),
+        Access(deployment.applications, clock=clock),
+    )
+    everything_else = Starlette(
+        routes=[*_open_routes(deployment, metrics), *_page_routes(deployment)],
+        lifespan=lambda _: _upkeep(deployment),
+        exception_handlers={HTTPException: _show_refusal},
+    )
+    everything_else.router.redirect_slashes = False
+    return Gate(public_url, api, everything_else)
+
+
+class Gate:
+    """What every request passes first: its Host is checked, and its answer gets the security headers."""
+
+    def __init__(self, public_url: str, api: ASGIApp, everything_else: ASGIApp) -> None:
+        self._public_url = public_url
+        self._hosts = Hosts(public_url)
+        self._headers = security_headers(public_url)
+        self._api = api
+        self._everything_else = everything_else
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._everything_else(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *self._headers]
+            await send(message)
+
+        path: bytes = scope["raw_path"]
+        is_api = path.startswith(API_BEGINNING)
+        try:
+            redirection = None if path in PROBE_PATHS else self._check_host(scope, is_page=not is_api)
+        except Problem as problem:
+            await _send_problem(problem, send_with_headers)
+            return
+        is_call = is_api and scope["path"] not in OPENAPI_PATHS
+        await (redirection or (self._api if is_call else self._everything_else))(scope, receive, send_with_headers)
+
+    def _check_host(self, scope: Scope, *, is_page: bool) -> ASGIApp | None:
+        standing = self._hosts.find(scope)
+        if standing == "own":
+            return None
+        if standing == "foreign":
+            raise Problem(421, "bad_request", f"this server answers to {self._public_url} and to no other name")
+        if not is_page or scope["raw_path"] in MACHINE_PATHS:
+            return None
+        query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
+        return RedirectResponse(f"{self._public_url}{scope['raw_path'].decode('latin-1')}{query}", 307)
+
+
+def _open_routes(deployment: Deployment, metrics: Metrics) -> list[Route]:
+    """What needs no key."""
+    document: list[bytes] = []
+
+    async def tell_alive(_: Request) -> Response:
+        return JSONResponse({"status": "live"})
+
+    async def tell_ready(_: Request) -> Response:
+        try:
+            deployment.clock.now()
+            await deployment.keyring.refresh()
+        except Unavailable as error:
+            body, headers = dump_problem(Problem(503, "unavailable", str(error), retry_after_s=1))
+            return _raw_response(503, body, headers)
+        return JSONResponse({"status": "ready"})
+
+    async def show_metrics(_: Request) -> Response:
+        text, content_type = metrics.dump()
+        return Response(text, headers={"content-type": content_type})
+
+    async def show_keys(_: Request) -> Response:
+        return JSONResponse(deployment.receipts.jwks(), media_type="application/jwk-set+json")
+
+    async def show_openapi(_: Request) -> Response:
+        if not document:
+            document.append(openapi_document())
+        return Response(document[0], media_type="application/json")
+
+    return [
+        Route("/health/live", tell_alive),
+        Route("/health/ready", tell_ready),
+        Route("/metrics", show_metrics),
+        Route("/.well-known/jwks.json", show_keys),
+        *(Route(path, show_openapi) for path in OPENAPI_PATHS),
+    ]
+
+
+def _page_routes(deployment: Deployment) -> list[Route]:
+    async def is_setup_link(token: str) -> bool:
+        return await setup_link.is_valid(deployment.store, deployment.keyring, deployment.clock, token)
+
+    return page_routes(is_setup_link)
+
+
+async def _show_refusal(_: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    response = show("There is no such page here." if status == 404 else "This page does not take that.", status=status)
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response
+
+
+def _raw_response(status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> Response:
+    response = Response(body, status)
+    response.raw_headers = headers
+    return response
+
+
+async def _send_problem(problem: Problem, send: Send) -> None:
+    body, headers = dump_problem(problem)
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@asynccontextmanager
+async def _upkeep(deployment: Deployment) -> AsyncIterator[None]:
+    """While the application runs: messages go out soon after their commit, and keys follow the stored keyring."""
+
+    async def follow_keys() -> None:
+        await deployment.keyring.rotate_ticket_key()
+        await deployment.keyring.refresh()
+
+    tasks = [
+        asyncio.create_task(_repeat(deployment.delivery.run, DELIVERY_EVERY_S)),
+        asyncio.create_task(_repeat(follow_keys, KEYS_EVERY_S)),
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _repeat(work: Callable[[], Awaitable[object]], every_s: float) -> None:
+    while True:
+        try:
+            await work()
+        except Unavailable as error:
+            log.warning("not done, tried again in %d s: %s", every_s, error)
+        except Exception:
+            # It is tried again: one bad round must not end the deliveries of a server that runs for months.
+            log.exception("not done, tried again in %d s", every_s)
+        await asyncio.sleep(every_s)

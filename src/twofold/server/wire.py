@@ -1,0 +1,270 @@
+"""The bodies and answers of the API as types: they decode, validate and describe themselves for OpenAPI.
+
+Members that may be left out are None in a body and absent in an answer. What a value means is judged by the engine.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from twofold.core.account import FIRST_FACTOR, RECOVERY
+from twofold.core.clock import MICROS_PER_S
+from twofold.core.decision import Reason, Redeemed, Rejected, Verified
+from twofold.core.management import AccountEvent
+from twofold.directory import AccountView
+
+OtpFactor = Literal["totp", "hotp"]
+Time = Annotated[datetime, Meta(tz=True)]
+AnsweringFactor = Literal["totp", "hotp", "recovery_codes"]
+
+StepUp = Annotated[
+    str | None,
+    Meta(description='A receipt made with purpose "manage"; needed where the account has an active authenticator.'),
+]
+
+
+class Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The root of everything that is sent to the API."""
+
+
+class AccountBody(Body, frozen=True):
+    """What may be said of a person; what is left out stays as it is."""
+
+    display_name: str | None = None
+    email: str | None = None
+    phone: Annotated[str | None, Meta(description="International, such as +4915112345678.")] = None
+    groups: list[str] | None = None
+
+
+class EventBody(Body, frozen=True):
+    """Something that happened to the account elsewhere."""
+
+    type: AccountEvent
+
+
+class AuthenticatorBody(Body, frozen=True):
+    """An enrollment to begin or, with `secret` and `"confirmed": true` (scope admin), an authenticator to import."""
+
+    factor: OtpFactor
+    label: str | None = None
+    replaces: Annotated[
+        str | None, Meta(description="An authenticator that stays valid until this one is confirmed.")
+    ] = None
+    step_up: StepUp = None
+    confirmed: bool = False
+    secret: Annotated[str | None, Meta(description="Base32.")] = None
+    algorithm: Literal["SHA1", "SHA256", "SHA512"] | None = None
+    digits: int | None = None
+    period: Annotated[int | None, Meta(description="Seconds; TOTP only.")] = None
+    counter: Annotated[int | None, Meta(description="The next counter; HOTP only.")] = None
+
+
+class ConfirmBody(Body, frozen=True):
+    """The first code of a pending authenticator."""
+
+    code: str
+    step_up: StepUp = None
+
+
+class LabelBody(Body, frozen=True):
+    """Another label."""
+
+    label: str
+
+
+class RecoveryCodesBody(Body, frozen=True):
+    """A step-up, where the account has an active authenticator."""
+
+    step_up: StepUp = None
+
+
+class ContextBody(Body, frozen=True):
+    """What the application knows of the person's side. `browser` is the value of this browser's last success."""
+
+    ip: str | None = None
+    user_agent: str | None = None
+    browser: str | None = None
+
+
+class VerifyBody(Body, frozen=True):
+    """One answer: either `code`, or `codes` (three consecutive ones; two to find a HOTP token again)."""
+
+    code: str | None = None
+    codes: Annotated[list[str], Meta(min_length=2, max_length=3)] | None = None
+    factor: AnsweringFactor | None = None
+    authenticator_id: str | None = None
+    purpose: str | None = None
+    binding: str | None = None
+    context: ContextBody = ContextBody()
+
+
+class RedeemBody(Body, frozen=True):
+    """A receipt with the purpose and the binding that it must have been made for."""
+
+    receipt: str
+    purpose: str | None = None
+    binding: str | None = None
+
+
+class AuthenticatorAnswer(Struct, frozen=True):
+    """An authenticator; never a secret."""
+
+    id: str
+    factor: str
+    label: str
+    state: str
+    created_at: Time
+    last_used_at: Time | None
+
+
+class ThrottleAnswer(Struct, frozen=True):
+    """How new browsers are throttled: `open`, `delayed` or `empty`."""
+
+    state: str
+    retry_after: int | None
+
+
+class AccountAnswer(Struct, frozen=True):
+    """An account; never a secret. `state` is `empty`, `active`, `disabled` or `unavailable`."""
+
+    id: str
+    display_name: str
+    state: str
+    authenticators: list[AuthenticatorAnswer]
+    recovery_codes_left: int
+    throttle: ThrottleAnswer
+
+
+class AccountPageAnswer(Struct, frozen=True):
+    """A page of accounts in order of id; `next_cursor` is null on the last one."""
+
+    accounts: list[AccountAnswer]
+    next_cursor: str | None
+
+
+class SecretAnswer(Struct, frozen=True):
+    """What the person's app needs: `secret` in Base32 without padding, `qr_png` a `data:` URI."""
+
+    secret: str
+    uri: str
+    qr_svg: str
+    qr_png: str
+
+
+class EnrollmentAnswer(Struct, frozen=True, kw_only=True):
+    """A pending authenticator, with what is shown to the person under the name of its factor; or an imported one."""
+
+    id: str
+    factor: OtpFactor
+    state: Literal["pending", "active"]
+    expires_at: Time | UnsetType = UNSET
+    totp: SecretAnswer | UnsetType = UNSET
+    hotp: SecretAnswer | UnsetType = UNSET
+
+
+class ConfirmedAnswer(Struct, frozen=True, kw_only=True):
+    """The authenticator is active. Recovery codes come with the first one, and are shown this once."""
+
+    id: str
+    state: Literal["active"] = "active"
+    recovery_codes: tuple[str, ...] | UnsetType = UNSET
+
+
+class RecoveryCodesAnswer(Struct, frozen=True):
+    """Ten new recovery codes, shown this once."""
+
+    recovery_codes: tuple[str, ...]
+
+
+class VerifiedAnswer(Struct, frozen=True, kw_only=True):
+    """The answer was right. `receipt` is null unless a purpose or a binding was sent."""
+
+    verified: Annotated[bool, Meta(extra_json_schema={"const": True})]
+    factor: str
+    authenticator_id: str
+    receipt: str | None
+    browser: str | None
+    recovery_codes_left: int | UnsetType = UNSET
+
+
+class RejectedAnswer(Struct, frozen=True, kw_only=True):
+    """The answer was judged and is not right."""
+
+    verified: Annotated[bool, Meta(extra_json_schema={"const": False})]
+    reason: Reason
+    retry_after: int | UnsetType = UNSET
+    clock_offset_s: int | UnsetType = UNSET
+
+
+class RedeemedAnswer(Struct, frozen=True, kw_only=True):
+    """What the receipt stated; it is used up now."""
+
+    account_id: str
+    amr: tuple[str, ...]
+    acr: str
+    auth_time: Time
+    purpose: str | None
+    binding: str | None
+
+
+def show_account(view: AccountView) -> AccountAnswer:
+    """The account as the API shows it: a password is no second factor, and recovery codes are a number."""
+    shown = [
+        AuthenticatorAnswer(
+            a.id, a.factor, a.label, a.state, show_time(a.created_at), show_time_or_never(a.last_used_at)
+        )
+        for a in view.authenticators
+        if a.factor not in (FIRST_FACTOR, RECOVERY)
+    ]
+    throttle = ThrottleAnswer(view.throttle, view.retry_after_s)
+    return AccountAnswer(view.id, view.display_name, view.state, shown, view.recovery_codes_left, throttle)
+
+
+def show_outcome(outcome: Verified | Rejected) -> VerifiedAnswer | RejectedAnswer:
+    """How an answer was judged."""
+    if isinstance(outcome, Verified):
+        return VerifiedAnswer(
+            verified=True,
+            factor=outcome.factor,
+            authenticator_id=outcome.authenticator_id,
+            receipt=outcome.receipt,
+            browser=outcome.browser,
+            recovery_codes_left=_given(outcome.recovery_codes_left),
+        )
+    return RejectedAnswer(
+        verified=False,
+        reason=outcome.reason,
+        retry_after=_given(outcome.retry_after_s),
+        clock_offset_s=_given(outcome.clock_offset_s),
+    )
+
+
+def show_redeemed(outcome: Redeemed) -> RedeemedAnswer:
+    """What the receipt stated."""
+    claims = outcome.claims
+    return RedeemedAnswer(
+        account_id=claims.sub,
+        amr=claims.amr,
+        acr=claims.acr,
+        auth_time=show_time(claims.auth_time * MICROS_PER_S),
+        purpose=claims.purpose,
+        binding=claims.bnd,
+    )
+
+
+def show_time(micros: int) -> datetime:
+    """Microseconds as a time in UTC; encoded as RFC 3339."""
+    seconds, rest = divmod(micros, MICROS_PER_S)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest)
+
+
+def show_time_or_never(micros: int) -> datetime | None:
+    """As `show_time`; 0 is never."""
+    return show_time(micros) if micros else None
+
+
+def _given(value: int | None) -> int | UnsetType:
+    return UNSET if value is None else value

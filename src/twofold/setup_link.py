@@ -1,0 +1,52 @@
+"""The one-time link to the set-up page, printed where only the operator reads it.
+
+Only a keyed digest of its token is kept, together with its expiry, so neither a stolen nor an edited database yields
+a link. A newer link voids the one before; looking at the page does not spend it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from typing import Protocol
+
+from twofold.core.clock import MICROS_PER_S
+from twofold.ports import Clock, Entropy, SealingKeys
+
+TOKEN_BYTES = 32
+TTL_S = 86_400
+_SETTING = "setup_link"
+
+
+class SettingStore(Protocol):
+    """Values under names, kept with the data."""
+
+    async def get_setting(self, name: str) -> str | None:
+        """A value that was put under this name."""
+        ...
+
+    async def put_setting(self, name: str, value: str) -> None:
+        """Keep a value under this name, in place of the one before."""
+        ...
+
+
+async def new_link(store: SettingStore, keys: SealingKeys, clock: Clock, entropy: Entropy, base_url: str) -> str:
+    """A link that is good for 24 hours; the one before is void."""
+    token = base64.urlsafe_b64encode(entropy.bytes(TOKEN_BYTES)).rstrip(b"=").decode()
+    expires_at = clock.now() + TTL_S * MICROS_PER_S
+    await store.put_setting(_SETTING, f"{expires_at}:{_digest(keys, token, expires_at)}")
+    return f"{base_url}/setup?token={token}"
+
+
+async def is_valid(store: SettingStore, keys: SealingKeys, clock: Clock, token: str) -> bool:
+    """Whether the token is that of the newest link and in time."""
+    expiry, _, digest = (await store.get_setting(_SETTING) or "").partition(":")
+    if not (expiry.isascii() and expiry.isdigit()):
+        return False
+    expires_at = int(expiry)
+    return hmac.compare_digest(digest, _digest(keys, token, expires_at)) and clock.now() < expires_at
+
+
+def _digest(keys: SealingKeys, token: str, expires_at: int) -> str:
+    # The expiry is part of it: a row with a later one is no link.
+    return keys.index_digest(b"setup_link", token.encode(), str(expires_at).encode()).hex()

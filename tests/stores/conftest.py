@@ -1,0 +1,13 @@
+"""What the tests of all stores share."""
+
+import pytest
+
+from twofold.core.codec import Codec
+from twofold.crypto.digest import MacKeys
+
+pytest.register_assert_rewrite("tests.stores.contract_accounts", "tests.stores.contract_ports")
+
+
+@pytest.fixture
+def codec() -> Codec:
+    return Codec(MacKeys({"k1": bytes(32)}, signing="k1"))

@@ -1,0 +1,72 @@
+"""Small decisions to commit: stores know no factor and no rule, so their tests need none either."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from twofold.core.account import Account, AuditHead, Authenticator
+from twofold.core.audit import Event
+from twofold.core.decision import Decision, Done, Effect, Refusal, Rejected
+from twofold.ports import WrappedKey
+
+Decide = Callable[[Account | None], Decision]
+
+SALT = b"0123456789abcdef"
+
+
+def event(n: int, at: int = 1) -> Event:
+    return Event("account.changed", at, SALT, {"n": n})
+
+
+def count(account_id: str, *effects: Effect, sealed_with: tuple[str, ...] = ()) -> Decide:
+    """Count one: creates the account when there is none. The outcome tells the number in `detail`."""
+
+    def decide(account: Account | None) -> Decision:
+        if account is None:
+            account = Account(account_id, b"epoch---", 5, AuditHead(0, b""))
+        n = account.unguessable_failed_at + 1
+        changed = msgspec.structs.replace(account, unguessable_failed_at=n)
+        return Decision(Refusal("conflict", str(n)), changed, (event(n),), effects, sealed_with)
+
+    return decide
+
+
+def counted(decision: Decision) -> int:
+    assert isinstance(decision.outcome, Refusal)
+    return int(decision.outcome.detail)
+
+
+def look(account: Account | None) -> Decision:
+    """Writes nothing; tells the count."""
+    return Decision(Refusal("conflict", str(account.unguessable_failed_at if account else 0)))
+
+
+def reject(account: Account | None) -> Decision:
+    """Judges and writes nothing."""
+    return Decision(Rejected("wrong_code"))
+
+
+def delete(account: Account | None) -> Decision:
+    return Decision(Done(), "deleted", (event(0),))
+
+
+def fail(account: Account | None) -> Decision:
+    raise LookupError("this decision cannot be made")
+
+
+def enroll(account_id: str, *factors: str, is_disabled: bool = False) -> Decide:
+    """An account with these factors, all active, and a pending one that must not count."""
+
+    def decide(account: Account | None) -> Decision:
+        authenticators = (
+            *(Authenticator(f"id-{factor}", factor, "", "active", b"", 1) for factor in factors),
+            Authenticator("id-pending", "sms", "", "pending", b"", 1),
+        )
+        enrolled = Account(account_id, b"epoch---", 5, AuditHead(0, b""), authenticators, is_disabled=is_disabled)
+        return Decision(Done(), enrolled, (event(1),))
+
+    return decide
+
+
+def data_key(key_id: str, created_at: int = 1) -> WrappedKey:
+    return WrappedKey(key_id, "data", "active", b"wrapped " + key_id.encode(), created_at)

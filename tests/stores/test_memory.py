@@ -1,0 +1,21 @@
+import pytest
+from tests.stores.contract_accounts import AccountsContract
+from tests.stores.contract_ports import PortsContract
+
+from twofold.core.codec import Codec
+from twofold.stores.memory import MemoryStore
+
+
+@pytest.fixture
+def bare_store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def store(bare_store: MemoryStore, codec: Codec) -> MemoryStore:
+    bare_store.use_codec(codec)
+    return bare_store
+
+
+class TestMemoryStore(AccountsContract, PortsContract):
+    pass

@@ -1,0 +1,140 @@
+"""The console blocks of the pages are run in order, in one shell, and what they print is what the page shows.
+
+In a page `…` stands for anything. JSON is compared as JSON. `<!-- keep: NAME=path -->` before a block puts a value of
+its last answer into the shell, as the reader does by hand; `<!-- not run: reason -->` leaves a block out.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from twofold.server.api import OPERATIONS
+
+DOCS = Path(__file__).parent.parent / "docs"
+COMMANDS = Path(sys.executable).parent
+SERVED_AT = "http://localhost:8000"
+
+_BLOCK = re.compile(r"(?:<!-- (keep|not run): (.+?) -->\n)?```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"^\$ (.+(?:\\\n.+)*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+_END = "--end of the command--"
+
+
+class Step(NamedTuple):
+    """One command of a page with what the page says it prints, and what to keep of that."""
+
+    command: str
+    shown: str
+    keep: dict[str, str]
+
+
+def steps(page: Path) -> Iterator[Step]:
+    """The commands of a page in order."""
+    for block in _BLOCK.finditer(page.read_text(encoding="utf-8")):
+        commands = list(_COMMAND.finditer(block[3])) if block[1] != "not run" else []
+        for command in commands:
+            keep = block[2].split() if block[1] and command is commands[-1] else []
+            yield Step(command[1], command[2], dict(entry.split("=") for entry in keep))
+
+
+class Shell:
+    """One bash that keeps its variables from command to command."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        environment = {"PATH": f"{COMMANDS}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+        self._url = url
+        self._process = subprocess.Popen(
+            ["bash"], cwd=folder, env=environment, text=True, bufsize=1,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def run(self, command: str) -> str:
+        """What the command prints; it must succeed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        command = command.replace(SERVED_AT, self._url)
+        print(f"{command}\nprintf '\\n%s %s\\n' '{_END}' $?", file=self._process.stdin)
+        printed = ""
+        for line in self._process.stdout:
+            if line.startswith(_END):
+                assert line.removeprefix(_END).strip() == "0", f"{command}\n{printed}"
+                return printed.replace(self._url, SERVED_AT)
+            printed += line
+        raise AssertionError(f"the shell ended: {command}\n{printed}")
+
+    def close(self) -> None:
+        """End the shell."""
+        self._process.communicate("exit\n", timeout=10)
+
+
+def agrees(shown: object, printed: object) -> bool:
+    """Whether the value is the one shown, where the string … stands for any."""
+    if shown == "…":
+        return True
+    if isinstance(shown, dict) and isinstance(printed, dict):
+        return shown.keys() == printed.keys() and all(agrees(value, printed[name]) for name, value in shown.items())
+    return shown == printed
+
+
+def check_printed(shown: str, printed: str) -> None:
+    """Fail unless the output is what the page shows; a page that shows nothing promises nothing."""
+    if shown.startswith("{"):
+        assert agrees(json.loads(shown), json.loads(printed)), printed
+    elif shown.strip():
+        pattern = ".*".join(map(re.escape, shown.strip().split("…")))
+        assert re.fullmatch(pattern, printed.strip(), re.DOTALL), printed
+
+
+def find(answer: str, path: str) -> str:
+    """The member of a JSON answer at a path such as `totp.secret` or `codes.0`."""
+    value = json.loads(answer)
+    for part in path.split("."):
+        value = value[int(part) if part.isdigit() else part]
+    return str(value)
+
+
+@pytest.fixture
+def served(tmp_path: Path, require_program: Callable[[str], str]) -> Iterator[Shell]:
+    """A shell in an empty folder beside a server that serves that folder's data."""
+    for program in ("oathtool", "curl"):
+        require_program(program)
+    with subprocess.Popen(
+        [COMMANDS / "twofold", "serve", "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            url = server.stdout.readline().removeprefix("listening on ").strip()
+            shell = Shell(tmp_path, url)
+            yield shell
+            shell.close()
+        finally:
+            server.terminate()
+
+
+@pytest.mark.parametrize("page", ["api.md", "howto/api-from-anything.md", "howto/run-a-server.md"])
+def test_commands_print_what_the_page_shows(page: str, served: Shell) -> None:
+    for step in steps(DOCS / page):
+        printed = served.run(step.command)
+        check_printed(step.shown, printed)
+        for name, path in step.keep.items():
+            served.run(f"{name}='{find(printed, path)}'")
+
+
+def test_the_page_on_the_api_lists_every_call_with_its_scopes() -> None:
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([A-Z]+ /[^`]+)` \| ([^|]+) \|", page, re.MULTILINE)
+    listed = {call: set(scopes.split(", ")) for call, scopes in rows}
+    assert listed == {f"{call.method} {call.path}": set(call.scopes) for call in OPERATIONS}
+
+
+def test_output_agrees_where_the_page_shows_it() -> None:
+    check_printed('{"id": "…", "state": {"a": 1}}', '{"state":{"a":1},"id":"au_x"}')
+    check_printed("application … (shop)\n", "application abc (shop)\n\n")
+    for shown, printed in (('{"id": 1}', '{"id":2}'), ('{"id": "…"}', '{"id":1,"b":2}'), ("one\n", "two\n")):
+        with pytest.raises(AssertionError):
+            check_printed(shown, printed)
