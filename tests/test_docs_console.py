@@ -5,6 +5,7 @@ its last answer into the shell, as the reader does by hand; `<!-- not run: reaso
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -42,14 +43,18 @@ def steps(page: Path) -> Iterator[Step]:
             yield Step(command[1], command[2], dict(entry.split("=") for entry in keep))
 
 
+def environment(home: Path) -> dict[str, str]:
+    """Nothing of the developer's own: no setting, no configuration of curl."""
+    return {"PATH": f"{COMMANDS}:{os.environ['PATH']}", "HOME": str(home), "LC_ALL": "C.UTF-8"}
+
+
 class Shell:
     """One bash that keeps its variables from command to command."""
 
     def __init__(self, folder: Path, url: str) -> None:
-        environment = {"PATH": f"{COMMANDS}:/usr/bin:/bin", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
         self._url = url
         self._process = subprocess.Popen(
-            ["bash"], cwd=folder, env=environment, text=True, bufsize=1,
+            ["bash"], cwd=folder, env=environment(folder), text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
@@ -103,8 +108,9 @@ def served(tmp_path: Path, require_program: Callable[[str], str]) -> Iterator[Sh
     """A shell in an empty folder beside a server that serves that folder's data."""
     for program in ("oathtool", "curl"):
         require_program(program)
+    arguments = [str(COMMANDS / "twofold"), "serve", "--port", "0"]
     with subprocess.Popen(
-        [COMMANDS / "twofold", "serve", "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        arguments, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, text=True
     ) as server:
         try:
             assert server.stdout is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from twofold.ports import Clock, Entropy
 from twofold.senders.log import LogSender
 from twofold.stores.memory import MemoryStore
 from twofold.stores.sqlite import SqliteStore
+from twofold.upkeep import upkeep
 from twofold.verifier import Verifier
 
 Store = MemoryStore | SqliteStore
@@ -67,9 +68,15 @@ class Deployment:
         self.applications = ApplicationKeys(store, keyring, engine)
         self.inspection = Inspection(store, credentials, codec)
         self.delivery = Delivery(store, LogSender(), clock)
+        self._upkeep = AsyncExitStack()
+
+    async def begin_upkeep(self) -> None:
+        """Deliver messages and watch the keys from now on, until `close`."""
+        await self._upkeep.enter_async_context(upkeep(self.delivery, self.keyring))
 
     async def close(self) -> None:
         """Finish what is under way and let the database go."""
+        await self._upkeep.aclose()
         self._pool.close()
         self.store.close()
 
@@ -116,6 +123,7 @@ async def open_embedded(database_url: str, *, issuer: str) -> Verifier:
     opened = await open_deployment(
         Settings(database_url=database_url, issuer=issuer, key_provider=f"file:{key_file}", data_dir=path.parent)
     )
+    await opened.begin_upkeep()
     return opened.verifier
 
 
@@ -123,7 +131,9 @@ def make_private_folder(path: Path) -> None:
     """The data folder, readable by its owner alone."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.chmod(0o700)
+        # A folder that held something before may be somebody else's too: `twofold doctor` tells of its mode.
+        if not any(path.iterdir()):
+            path.chmod(0o700)
     except OSError as error:
         raise ConfigurationError(f"DATA_DIR {path}: cannot be used ({error.strerror})") from None
 

@@ -136,7 +136,9 @@ def _read_file(path: Path, warnings: list[str]) -> dict[str, Any]:
         read = tomllib.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from None
     warnings += [_unknown(name, name.lower(), "") for name in read if name.lower() not in Settings.__struct_fields__]
     return {name.lower(): value for name, value in read.items() if name.lower() in Settings.__struct_fields__}

@@ -162,7 +162,7 @@ class Directory:
     async def test_code(self, account_id: str, code: str, *, caller: Caller = LOCAL) -> Tried:
         """What a code fits, for somebody whose codes are always wrong: never a sign-in, audited, five a day."""
         answer = read_answer([code])
-        day = self._engine.clock.now() // (DAY_S * MICROS_PER_S)
+        now_s = self._engine.clock.now() // MICROS_PER_S
         key = self._engine.keys.index_digest(b"test_code", account_id.encode())
 
         def decide(account: Account | None, call: Call) -> Decision:
@@ -172,7 +172,7 @@ class Directory:
 
         if await self._engine.accounts.load(account_id) is None:
             raise Refused("not_found", "there is no account of that id")
-        if not await self._engine.limits.hit(key, day, TESTS_PER_DAY):
+        if not await self._engine.limits.hit(key, now_s - now_s % DAY_S, TESTS_PER_DAY):
             raise Refused("too_many", f"a code can be tested {TESTS_PER_DAY} times a day")
         return cast(Tried, await self._engine.decide(account_id, decide, caller))
 

@@ -91,7 +91,7 @@ class TamperedRecord(Unavailable):
     """A stored record was changed by something other than Twofold, or belongs to another key."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what} does not carry the right authentication code")
+        super().__init__(f"{what} was changed by something else than Twofold")
         self.what = what
 
 

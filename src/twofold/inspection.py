@@ -33,7 +33,8 @@ class Inspection:
 
     async def unopenable(self) -> AsyncIterator[tuple[str, str]]:
         """The accounts that cannot be trusted or opened, each with the reason (`keys check`)."""
-        async for row in self._accounts.scan():
+        # Tombstones too: the column that says so could be changed, the code in the row cannot.
+        async for row in self._accounts.scan(tombstones=True):
             try:
                 account = self._codec.load(row)
                 if isinstance(account, Tombstone):
@@ -45,6 +46,8 @@ class Inspection:
                         self._credentials.read_otp(account.id, authenticator)
             except Unavailable as error:
                 yield row.account_id, str(error)
+        for account_id in await self._accounts.orphans():
+            yield account_id, "its row is gone while its events are there"
 
     async def verify_audit(self) -> AuditReport:
         """Check every chain from its start to the head that its account holds."""
@@ -62,4 +65,6 @@ class Inspection:
                 chain += page
             events += len(chain)
             broken = broken or verify_chain(row.account_id, chain, head)
+        for account_id in await self._accounts.orphans():
+            broken = broken or ChainBreak(account_id, 0, "the account's row is gone while its events are there")
         return AuditReport(broken is None, accounts, events, broken)

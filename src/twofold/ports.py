@@ -52,6 +52,10 @@ class Accounts(Protocol):
         """Events of one account in order."""
         ...
 
+    async def orphans(self) -> Sequence[str]:
+        """Ids that have events and no account row: somebody took the row away."""
+        ...
+
     async def find_by_contact(self, kind: str, key_hmac: bytes) -> Sequence[str]:
         """Ids of the accounts with this address."""
         ...
@@ -107,7 +111,8 @@ class Limits(Protocol):
     """Counters for what no account holds."""
 
     async def hit(self, key_hmac: bytes, window: int, cap: int) -> bool:
-        """Count one in this window; False when `cap` is reached already (then nothing is counted)."""
+        """Count one in the window that began at this second; False when `cap` is reached already (then nothing is
+        counted). Windows that began more than a day ago may be forgotten."""
         ...
 
 

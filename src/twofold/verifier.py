@@ -286,7 +286,7 @@ class Verifier:
             key = self._engine.keys.index_digest(b"three_codes", b"account", account_id.encode())
             return await self._engine.limits.hit(key, now_s, THREE_CODES_PER_SECOND_WITHOUT_ADDRESS)
         key = self._engine.keys.index_digest(b"three_codes", b"network", network_of(context.ip).encode())
-        return await self._engine.limits.hit(key, now_s // 60, THREE_CODES_PER_MINUTE)
+        return await self._engine.limits.hit(key, now_s - now_s % 60, THREE_CODES_PER_MINUTE)
 
     def _show(self, account_id: str, authenticator: Authenticator) -> Pending:
         otp = self._credentials.read_otp(account_id, authenticator)

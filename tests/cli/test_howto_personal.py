@@ -42,8 +42,8 @@ def transcripts(text: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def is_as_told(printed: list[str], told: list[str]) -> bool:
-    """Whether the lines are those of the page, in which `...` stands for any number of lines."""
-    pattern = "".join(r"(?:.*\n)*" if line == "..." else re.escape(line) + "\n" for line in told)
+    """Whether the lines are those of the page, in which `…` stands for any number of lines."""
+    pattern = "".join(r"(?:.*\n)*" if line == "…" else re.escape(line) + "\n" for line in told)
     return re.fullmatch(pattern, "".join(f"{line}\n" for line in printed)) is not None
 
 
@@ -115,6 +115,6 @@ def test_the_page_is_true(shell: "pexpect.spawn[str]", clock: Clock, new_phone: 
 
 
 def test_dots_stand_for_lines_and_nothing_else_does() -> None:
-    assert is_as_told(["a", "b", "c"], ["a", "...", "c"])
+    assert is_as_told(["a", "b", "c"], ["a", "…", "c"])
     assert not is_as_told(["a", "b", "c"], ["a", "c"])
-    assert not is_as_told(["a", "b"], ["a", "...", "c"])
+    assert not is_as_told(["a", "b"], ["a", "…", "c"])

@@ -130,3 +130,16 @@ def test_a_password_is_asked_for_twice_without_echo_until_it_is_a_good_one(termi
         child.sendline("correct horse battery")
     printed, status = finish(child)
     assert (printed.strip(), status) == ("added me; next: twofold account enroll me", 0)
+
+
+def test_lists_have_heads_on_a_terminal_and_long_work_says_what_it_does(
+    enrolled: tuple[Phone, list[str]], terminal: Spawn
+) -> None:
+    listed, status = finish(terminal("account", "list"))
+    assert status == 0
+    assert "reading the accounts" in listed
+    assert re.search(r"account  state   factors  recovery codes.*\n.*me       active  totp     10\n", listed)
+    checked, status = finish(terminal("audit", "verify"))
+    assert status == 0
+    assert "checking every chain" in checked
+    assert "the audit log holds: 4 events of 1 accounts\n" in checked

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
-
 from tests.kit import Ledger, RepeatableEntropy
+
 from twofold.core.account import (
     KNOWN_BROWSERS_MAX,
     Account,

@@ -1,9 +1,10 @@
 import msgspec
 import pytest
+from tests.kit import Ledger, reason_of
 
-from tests.kit import Ledger
-from twofold.core.account import Account, AuditHead, check_label
+from twofold.core.account import Account, AuditHead
 from twofold.core.codec import DOCUMENT_MAX, Codec, StoredAccount, Tombstone
+from twofold.core.decision import Verified
 from twofold.core.management import put_account
 from twofold.crypto.digest import MacKeys
 from twofold.errors import Refused, TamperedRecord
@@ -121,25 +122,21 @@ def test_asvs_6_5_2_a_document_holds_no_seed_and_no_code_in_any_readable_form() 
         assert plain[:4].encode() in document, "the locator is kept in clear"
 
 
-def test_the_fullest_account_can_still_sign_in_and_record_a_failure() -> None:
-    """Everything at its limit at once: what only grows by management is refused before a sign-in would be."""
-    ledger = Ledger.with_account("x" * 128)
-    phone = ledger.add()
-    ledger.set_password("correct horse battery")
-    for _ in range(17):
-        imported = ledger.import_phone(ledger.new_phone(algorithm="SHA512", digits=8))
-        label = check_label("\U0001f511" * 64)
-        renamed = msgspec.structs.replace(ledger.authenticator(imported), label=label)
-        others = tuple(renamed if a.id == imported.id else a for a in ledger.account.authenticators)
-        ledger.standing = msgspec.structs.replace(
-            ledger.standing, state=msgspec.structs.replace(ledger.account, authenticators=others)
-        )
-    groups = tuple(f"{number:02}" + "\U0001f511" * 62 for number in range(32))
-    try:
-        ledger.commit(lambda account, call: put_account(account, "x" * 128, call, groups=groups))
-    except Refused as refused:
-        assert refused.code == "too_many"  # noqa: PT017
-    for _ in range(25):
-        assert ledger.verify(ledger.next_code(phone), authenticator_id=phone.id, purpose="manage")
-    ledger.verify(ledger.wrong_code(phone), authenticator_id=phone.id)
+def test_on_an_account_that_is_full_to_the_byte_answers_are_still_judged_charged_and_accepted() -> None:
+    ledger, phone = Ledger.with_totp()
+    size = len(ledger.codec.dump(ledger.account, 1).document)
+    groups = ("x" * (DOCUMENT_MAX - size - 3),)
+    ledger.commit(lambda account, call: put_account(account, "alice", call, groups=groups))
+    assert len(ledger.codec.dump(ledger.account, 1).document) == DOCUMENT_MAX
+    # Nothing more can be added to it ...
+    more = (*groups, "x")
+    with pytest.raises(Refused) as refused:
+        ledger.commit(lambda account, call: put_account(account, "alice", call, groups=more))
+    assert refused.value.code == "too_many"
+    # ... but a wrong code is not free, and a right one is not refused.
+    assert reason_of(ledger.verify(ledger.wrong_code(phone))) == "wrong_code"
     assert ledger.authenticator(phone).failures == 1
+    assert ledger.account.lane.spent == 3 * 86_400
+    for _ in range(25):
+        assert isinstance(ledger.verify(ledger.next_code(phone), purpose="manage"), Verified)
+    assert len(ledger.codec.dump(ledger.account, 1, may_exceed=True).document) < DOCUMENT_MAX + 4096

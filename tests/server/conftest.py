@@ -68,7 +68,7 @@ class Server:
             path = f"/api/v1/{path}"
             headers = {"authorization": f"Bearer {self.key if key is None else key}", **(headers or {})}
         transport = httpx.ASGITransport(self.app, client=peer)
-        async with httpx.AsyncClient(transport=transport, base_url=base_url) as client:
+        async with httpx.AsyncClient(transport=transport, base_url=base_url, trust_env=False) as client:
             return await client.request(method, path, json=json, headers=headers, **more)
 
     async def post(self, path: str, json: Any = None, **more: Any) -> httpx.Response:

@@ -153,6 +153,7 @@ async def test_lists_can_be_narrowed_to_a_factor_and_a_state(server: Server) -> 
         ("cursor=a", "cursor"),
         ("cursor=_w", "cursor"),
         ("state=odd", "state"),
+        ("state=", "state"),
         ("factor=sms", "factor"),
         ("x=1", "x"),
     ],

@@ -91,7 +91,7 @@ def kill_again_and_again(folder: Path, times: int) -> None:
     with running(folder / "data", test_clock=str(clock.path)) as server:
         key = server.create_key("verify", "enroll", "admin")
         with server.client(key) as client:
-            phones = [client.import_phone(f"{f}-{n}", factor=f) for n in range(2 * CLIENTS) for f in ("totp", "hotp")]
+            phones = [client.import_phone(f"{f}-{n}", factor=f) for f in ("totp", "hotp") for n in range(2 * CLIENTS)]
         expected: Counter[str] = Counter()
         for number in range(times):
             clock.advance(10 * STEP_S)

@@ -13,7 +13,7 @@ import msgspec
 from twofold.core.account import Account
 from twofold.core.audit import EventRow, chain_start, erase, link
 from twofold.core.codec import Codec, StoredAccount, Tombstone
-from twofold.core.decision import Decision, Effect
+from twofold.core.decision import Decision, Effect, Rejected, Verified
 
 Decide = Callable[[Account | None], Decision]
 
@@ -59,6 +59,8 @@ def settle(standing: Standing, decide: Decide, codec: Codec) -> Settlement:
         after = Standing(standing.account_id, version, tombstone)
         return Settlement(decision, after, row, tuple(rows), decision.effects, is_deletion=True)
     changed = msgspec.structs.replace(decision.account, head=head)
-    row = codec.dump(changed, version)
+    # A judged answer is always written: on a full account a wrong one would be free, and a right one refused. What it
+    # adds is small and bounded by itself.
+    row = codec.dump(changed, version, may_exceed=isinstance(decision.outcome, Verified | Rejected))
     after = Standing(standing.account_id, version, changed)
     return Settlement(decision, after, row, tuple(rows), decision.effects)

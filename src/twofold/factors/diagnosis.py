@@ -11,7 +11,7 @@ from typing import get_args
 
 from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import Tried
-from twofold.crypto.otp import Algorithm, matching_counters, step_at
+from twofold.crypto.otp import DIGITS_MAX, DIGITS_MIN, Algorithm, matching_counters, step_at
 
 CLOCK_SEARCH_S = 12 * 3600
 COUNTER_SEARCH = 1000
@@ -47,6 +47,8 @@ def diagnose_hotp(secret: bytes, code: str, *, algorithm: Algorithm, digits: int
 
 
 def _nearest(secret: bytes, code: str, center: int, reach: int, *, digits: int, algorithm: Algorithm) -> int | None:
+    if not DIGITS_MIN <= len(code) <= DIGITS_MAX:
+        return None
     counters = range(center - reach, center + reach + 1)
     fitting = matching_counters(secret, code, counters, digits=digits, algorithm=algorithm)
     return min((counter - center for counter in fitting), key=abs, default=None)

@@ -85,7 +85,8 @@ class Totp:
         fitting = _match(credential, seed, code, window)
         fresh = [step for step in fitting if step > credential.last_step and step not in credential.burnt]
         if fresh:
-            return Right(_encode(_accept(credential, fresh[0], center)))
+            # The latest of them: a code that two steps share must not be good twice.
+            return Right(_encode(_accept(credential, fresh[-1], center)))
         if fitting:
             return Used(_next_code_in_s(credential, now))
         return _look_around(credential, seed, code, step_now, now)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Any
@@ -212,8 +213,7 @@ class Api:
         self._services.metrics.observe(name, perf_counter() - started)
 
     def _find(self, method: str, raw_path: bytes) -> tuple[_Route, list[str]]:
-        _, _, below = raw_path.partition(_PREFIX)
-        segments = read_segments(below)
+        segments = read_segments(raw_path.removeprefix(_PREFIX))
         for pattern, methods in self._routes.get(len(segments), {}).items():
             if all(given == part if part else given for part, given in zip(pattern, segments, strict=True)):
                 route = methods.get(method)
@@ -284,6 +284,6 @@ def _as_problem(error: Exception, name: str) -> Problem:
         if problem.status == 503:
             log.warning("%s was not answered: %s", name, error)
         return problem
-    # The trace goes into the log and tells lines of code, never values; the caller learns nothing of it.
-    log.error("%s failed", name, exc_info=error)
+    # Into the log go the kind and the lines of code, not the message: it may quote what was sent.
+    log.error("%s failed: %s\n%s", name, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
     return unavailable()

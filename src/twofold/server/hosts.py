@@ -8,8 +8,6 @@ from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
-from starlette.types import Scope
-
 from twofold.config import is_loopback
 from twofold.server.problems import Problem
 

@@ -48,9 +48,9 @@ def read_segments(raw: bytes) -> list[str]:
 
 
 def read_query(raw: bytes, known: Sequence[str]) -> dict[str, str]:
-    """The query by name; an empty value counts as none. Raises `Problem`, `InvalidInput` for an unknown name."""
+    """The query by name. Raises `Problem` for what is no query, `InvalidInput` for an unknown name."""
     try:
-        pairs = parse_qsl(raw.decode("ascii"), errors="strict", max_num_fields=16)
+        pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=16)
     except ValueError:
         raise Problem(400, "bad_request", "the query is not percent-encoded UTF-8") from None
     query = dict(pairs)
@@ -131,9 +131,6 @@ def _check_media_type(given: bytes | None) -> None:
 def _refuse_duplicates(pairs: list[tuple[str, object]]) -> None:
     if len(dict(pairs)) != len(pairs):
         raise Problem(400, "bad_request", "a member came twice")
-
-
-_read_strictly = json.JSONDecoder(object_pairs_hook=_refuse_duplicates).decode
 
 
 _read_strictly = json.JSONDecoder(object_pairs_hook=_refuse_duplicates).decode

@@ -74,6 +74,7 @@ class Collector:
     def __init__(self) -> None:
         self._lanes: OrderedDict[str | None, deque[Task[object]]] = OrderedDict()
         self._count = 0
+        self._waking: set[asyncio.AbstractEventLoop] = set()
         self._is_closed = False
         self._changed = threading.Condition()
 
@@ -91,8 +92,17 @@ class Collector:
                 lane = self._lanes[task.lane] = deque()
             lane.append(cast(Task[object], task))
             self._count += 1
-            self._changed.notify()
+        loop = task.future.get_loop()
+        if loop not in self._waking:
+            # Not at once but after the callbacks that are ready now: what they bring goes into the same batch.
+            self._waking.add(loop)
+            loop.call_soon(self._wake, loop)
         return task.future
+
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._waking.discard(loop)
+        with self._changed:
+            self._changed.notify()
 
     def take(self) -> list[Task[object]] | None:
         """What waits now, at most 256, without the callers that went away; None once closed and empty. Blocks."""

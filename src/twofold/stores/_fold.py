@@ -14,7 +14,7 @@ from twofold.core.account import Account
 from twofold.core.audit import EventRow
 from twofold.core.codec import Codec, StoredAccount, Tombstone
 from twofold.core.settlement import Decide, Settlement, Standing, load_standing, settle
-from twofold.errors import KeyRetired
+from twofold.errors import KeyRetired, TamperedRecord
 from twofold.stores._collector import Attempt
 
 DELETED = "deleted"
@@ -39,10 +39,16 @@ def settle_sealed(standing: Standing, decide: Decide, codec: Codec, active_keys:
 
 
 def fold(
-    attempts: Iterable[Attempt], rows: Mapping[str, StoredAccount], codec: Codec, active_keys: AbstractSet[str]
+    attempts: Iterable[Attempt],
+    rows: Mapping[str, StoredAccount],
+    lost_ids: AbstractSet[str],
+    *,
+    codec: Codec,
+    active_keys: AbstractSet[str],
 ) -> Changes:
     """Settle each attempt on the result of the one before it, account by account.
 
+    `lost_ids` have events and no row: somebody took the row away, and they are not taken for new accounts.
     Each attempt is left with its decision or its error: what one of them raises concerns no other.
     """
     standings: dict[str, Standing] = {}
@@ -50,6 +56,8 @@ def fold(
     for attempt in attempts:
         account_id = attempt.account_id
         try:
+            if account_id in lost_ids:
+                raise lost(account_id)
             standing = standings.get(account_id) or load_standing(account_id, rows.get(account_id), codec)
             settlement = settle_sealed(standing, attempt.decide, codec, active_keys)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's and no other attempt's
@@ -63,6 +71,12 @@ def fold(
             if settlement.effects or settlement.is_deletion:
                 changes.further.append(settlement)
     return changes
+
+
+def lost(account_id: str) -> TamperedRecord:
+    """The error for an account whose row was taken away. Without it the person would look like one who never had a
+    second factor."""
+    return TamperedRecord(f"account {account_id}, whose row is gone while its events are there,")
 
 
 def summarize(state: Account | Tombstone | None) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from twofold.core.account import Account
+from twofold.core.audit import EventRow
 from twofold.core.codec import Codec, StoredAccount, Tombstone
 from twofold.core.decision import ContactIndex, Decision
 from twofold.core.settlement import Decide, Settlement
@@ -32,7 +33,10 @@ T = TypeVar("T")
 #: The columns that lists ask for: state and factors.
 Summary = tuple[str, str]
 
-_SELECT = "SELECT id, version, schema, document, mac, state, factors FROM accounts WHERE id IN ({})"
+_SELECT = """
+    SELECT id, version, schema, CAST(document AS BLOB), CAST(mac AS BLOB), state, factors FROM accounts
+    WHERE id IN ({})"""
+_SELECT_WITH_EVENTS = "SELECT DISTINCT account_id FROM events WHERE account_id IN ({})"
 # Most attempts leave the summary as it is, and this statement touches no index.
 _UPDATE = "UPDATE accounts SET version = ?, schema = ?, document = ?, mac = ? WHERE id = ?"
 _UPSERT = """
@@ -159,12 +163,19 @@ class Writer:
             rows[account_id] = StoredAccount(account_id, version, schema, document, mac)
             summaries[account_id] = (state, factors)
         active = {key_id for (key_id,) in self._connection.execute("SELECT id FROM keyring WHERE state = 'active'")}
-        changes = fold(attempts, rows, self.codec, active)
+        lost_ids = self._find_lost([account_id for account_id in ids if account_id not in rows])
+        changes = fold(attempts, rows, lost_ids, codec=self.codec, active_keys=active)
         if changes.rows:
             self._write_rows(changes, summaries)
-            self._connection.executemany(_INSERT_EVENT, map(msgspec.structs.astuple, changes.events))
+            self._connection.executemany(_INSERT_EVENT, map(_event_values, changes.events))
             for settlement in changes.further:
                 self._write_further(settlement)
+
+    def _find_lost(self, missing: Sequence[str]) -> set[str]:
+        if not missing:
+            return set()
+        sql = _SELECT_WITH_EVENTS.format(",".join("?" * len(missing)))
+        return {account_id for (account_id,) in self._connection.execute(sql, missing)}
 
     def _write_rows(self, changes: Changes, summaries: dict[str, Summary]) -> None:
         updates, upserts = [], []
@@ -193,6 +204,12 @@ class Writer:
                 at = settlement.events[-1].at if settlement.events else 0
                 payload = msgspec.json.encode(effect.payload)
                 self._connection.execute(_INSERT_MESSAGE, (effect.id, account_id, effect.kind, payload, at))
+
+
+def _event_values(event: EventRow) -> tuple[object, ...]:
+    # The payload as text, for whoever looks at the table; its bytes are what the digest is over.
+    payload = None if event.payload is None else event.payload.decode()
+    return event.account_id, event.seq, event.at, event.kind, event.salt, payload, event.digest
 
 
 def _translate(error: BaseException | None) -> Exception:

@@ -18,7 +18,7 @@ from twofold.core.decision import ContactIndex, Decision, Message
 from twofold.core.settlement import Settlement, load_standing
 from twofold.errors import Unavailable
 from twofold.ports import Accounts, Application, Applications, Claims, KeyStore, Limits, Outbox, OutboxRow, WrappedKey
-from twofold.stores._fold import DELETED, settle_sealed, summarize
+from twofold.stores._fold import DELETED, lost, settle_sealed, summarize
 
 _MICROS = 1_000_000
 
@@ -54,6 +54,7 @@ class MemoryStore:
             raise Unavailable("the store is closed")
         with self._lock:
             codec = self._require_codec()
+            self._check_not_lost(account_id)
             standing = load_standing(account_id, self._rows.get(account_id), codec)
             active = {key.id for key in self._keys.values() if key.state == "active"}
             settlement = settle_sealed(standing, decide, codec, active)
@@ -83,6 +84,7 @@ class MemoryStore:
                 self._outbox[effect.id] = (0, OutboxRow(effect.id, account_id, effect.kind, payload, at, 0))
 
     async def load(self, account_id: str) -> Account | None:
+        self._check_not_lost(account_id)
         row = self._rows.get(account_id)
         state = self._require_codec().load(row) if row else None
         return state if isinstance(state, Account) else None
@@ -106,6 +108,11 @@ class MemoryStore:
 
     async def events(self, account_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[EventRow]:
         return [event for event in self._events.get(account_id, ()) if event.seq > after_seq][:limit]
+
+    async def orphans(self) -> Sequence[str]:
+        return sorted(
+            account_id for account_id, events in self._events.items() if events and account_id not in self._rows
+        )
 
     async def find_by_contact(self, kind: str, key_hmac: bytes) -> Sequence[str]:
         with self._lock:
@@ -187,6 +194,10 @@ class MemoryStore:
     async def put_setting(self, name: str, value: str) -> None:
         """Keep a value under this name, in place of the one before."""
         self._settings[name] = value
+
+    def _check_not_lost(self, account_id: str) -> None:
+        if account_id not in self._rows and self._events.get(account_id):
+            raise lost(account_id)
 
     def _require_codec(self) -> Codec:
         if self._codec is None:

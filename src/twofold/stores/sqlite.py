@@ -22,6 +22,7 @@ from twofold.core.codec import Codec, StoredAccount
 from twofold.core.decision import Decision
 from twofold.errors import Unavailable
 from twofold.ports import Accounts, Application, Applications, Claims, KeyStore, Limits, Outbox, OutboxRow, WrappedKey
+from twofold.stores._fold import lost
 from twofold.stores._sqlite_file import connect, prepare
 from twofold.stores._sqlite_writer import Writer
 
@@ -32,10 +33,11 @@ _MICROS = 1_000_000
 
 T = TypeVar("T")
 
-_ROW = "SELECT id, version, schema, document, mac FROM accounts"
+# Whoever edits the file with other tools changes a column's type as well: read as bytes, the code finds it out.
+_ROW = "SELECT id, version, schema, CAST(document AS BLOB), CAST(mac AS BLOB) FROM accounts"
 # The inner statement needs the index of summaries only, so even a rare factor is found soon among a million accounts.
 _PAGE = """
-    SELECT id, version, schema, document, mac FROM accounts WHERE id IN (
+    SELECT id, version, schema, CAST(document AS BLOB), CAST(mac AS BLOB) FROM accounts WHERE id IN (
         SELECT id FROM accounts WHERE id > ?1 AND state <> 'deleted' AND (?2 IS NULL OR state = ?2)
         AND (?3 IS NULL OR instr(factors, ' ' || ?3 || ' ') > 0) ORDER BY id LIMIT ?4)
     ORDER BY id"""
@@ -76,8 +78,14 @@ class SqliteStore:
 
     async def load(self, account_id: str) -> Account | None:
         rows = await self._read(f"{_ROW} WHERE id = ?", account_id)
+        if not rows and await self._read("SELECT 1 FROM events WHERE account_id = ? LIMIT 1", account_id):
+            raise lost(account_id)
         state = self._writer.codec.load(StoredAccount(*rows[0])) if rows else None
         return state if isinstance(state, Account) else None
+
+    async def orphans(self) -> Sequence[str]:
+        sql = "SELECT DISTINCT account_id FROM events WHERE account_id NOT IN (SELECT id FROM accounts) ORDER BY 1"
+        return [account_id for (account_id,) in await self._read(sql)]
 
     async def scan(self, *, after: str = "", tombstones: bool = False) -> AsyncIterator[StoredAccount]:
         # The least string behind `after`; from "" on, the deployment's own row "" is among them.
@@ -95,7 +103,8 @@ class SqliteStore:
         return [StoredAccount(*row) for row in await self._read(_PAGE, after, state, factor, limit)]
 
     async def events(self, account_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[EventRow]:
-        sql = """SELECT account_id, seq, at, kind, salt, payload, digest FROM events
+        sql = """SELECT account_id, seq, at, kind, CAST(salt AS BLOB), CAST(payload AS BLOB), CAST(digest AS BLOB)
+            FROM events
             WHERE account_id = ? AND seq > ? ORDER BY seq LIMIT ?"""
         return [EventRow(*row) for row in await self._read(sql, account_id, after_seq, limit)]
 

@@ -20,7 +20,7 @@ CREATE TABLE events (
     at INTEGER NOT NULL,
     kind TEXT NOT NULL,
     salt BLOB,
-    payload BLOB,
+    payload TEXT,
     digest BLOB NOT NULL,
     PRIMARY KEY (account_id, seq)
 );
