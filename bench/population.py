@@ -7,6 +7,7 @@ cannot tell these accounts from others. Every account has one TOTP authenticator
 import asyncio
 import hashlib
 import itertools
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,19 +45,18 @@ def seed_of(number: int) -> bytes:
 
 
 class Phones:
-    """The phones of all accounts, in turn: each code is right when it is asked for, and asked for once."""
+    """The phones of all accounts, in a shuffled order: each code is right when it is asked for, and asked for once."""
 
-    def __init__(self, accounts: int, *, first: int = 0) -> None:
-        self._turns = itertools.cycle(range(first, first + accounts))
+    def __init__(self, accounts: int) -> None:
+        self._turns = itertools.cycle(random.Random(accounts).sample(range(accounts), accounts))
         self._used: dict[int, int] = {}
 
     def next_code(self, now_s: float) -> tuple[int, str]:
-        """An account's number and a right code; fails when the next one of that account is still in the future."""
-        number = next(self._turns)
-        step_now = step_at(now_s, STEP_S)
-        # A code of the step before is right as well, so an account has two codes at once and a third one soon.
-        step = max(step_now - 1, self._used.get(number, 0) + 1)
-        assert step <= step_now + 1, "the accounts do not suffice: each has three codes at a time"
+        """An account's number and a code that stays right for half a minute at least."""
+        number, step_now = next(self._turns), step_at(now_s, STEP_S)
+        step = max(step_now, self._used.get(number, 0) + 1)
+        # The next step's code is right as well, so an account has two codes at a time.
+        assert step <= step_now + 1, "there are too few accounts for this rate"
         self._used[number] = step
         return number, code_at(seed_of(number), step)
 

@@ -4,13 +4,17 @@ The ledger holds one account and commits real decisions to it, the way a store d
 and the codec, so that every test also shows that documents can be written and read back.
 """
 
+import base64
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from twofold.bootstrap import Deployment, open_deployment
+from twofold.config import Settings
 from twofold.core.account import Account, Authenticator
 from twofold.core.attempt import LOCAL_APPLICATION, Call, Context
 from twofold.core.audit import EventRow
@@ -23,6 +27,7 @@ from twofold.core.decision import (
     Message,
     NeedsRecoveryCodes,
     Outcome,
+    Pending,
     ReceiptClaims,
     Rejected,
     Verified,
@@ -43,6 +48,9 @@ from twofold.factors.hotp import Hotp, HotpCredential
 from twofold.factors.password import Password, prepare_password
 from twofold.factors.recovery_codes import RecoveryCode, RecoveryCodes, spell
 from twofold.factors.totp import Totp, TotpCredential
+from twofold.keys.keyring import Keyring
+from twofold.stores.memory import MemoryStore
+from twofold.verifier import Verifier
 
 START_S = 1_700_000_010
 RFC_SECRET = b"12345678901234567890"
@@ -111,6 +119,24 @@ class MemorySeals:
             account_id=account_id,
             authenticator_id=authenticator_id,
         )
+
+
+class PlainProvider:
+    """A key provider that hides nothing; `is_down` stands for one that cannot be reached."""
+
+    def __init__(self) -> None:
+        self.is_down = False
+
+    async def wrap(self, key: bytes, *, key_id: str) -> bytes:
+        return key_id.encode() + key
+
+    async def unwrap(self, wrapped: bytes, *, key_id: str) -> bytes:
+        if self.is_down or not wrapped.startswith(key_id.encode()):
+            raise Unavailable("the provider is down")
+        return wrapped.removeprefix(key_id.encode())
+
+    def describe(self) -> str:
+        return "the plain provider"
 
 
 @dataclass
@@ -405,3 +431,42 @@ def reason_of(outcome: Outcome) -> str:
 
 def reasons_of(outcomes: Sequence[Outcome]) -> list[str]:
     return [reason_of(outcome) for outcome in outcomes]
+
+
+# Whole deployments, for what stands around the core.
+
+
+async def open_for_test(folder: Path, clock: SetClock | None = None, *, seed: int = 0, **settings: Any) -> Deployment:
+    """A deployment over SQLite in this folder, with a clock that the test sets and cheap hashes.
+
+    Opened again it needs another `seed`: no randomness comes twice.
+    """
+    return await open_deployment(
+        Settings(data_dir=folder, **settings),
+        clock=clock or SetClock(),
+        entropy=RepeatableEntropy(seed),
+        argon2=ONLY_FOR_TESTING,
+    )
+
+
+async def open_in_memory(clock: SetClock | None = None, **settings: Any) -> Deployment:
+    """The same over the store in memory."""
+    store, entropy, clock = MemoryStore(), RepeatableEntropy(), clock or SetClock()
+    keyring = await Keyring.open(store, PlainProvider(), clock, entropy)
+    return Deployment(Settings(**settings), store, keyring, clock=clock, entropy=entropy, argon2=ONLY_FOR_TESTING)
+
+
+def phone_of(pending: Pending) -> Phone:
+    """The phone that has scanned the QR code of this enrollment."""
+    secret = base64.b32decode(pending.secret + "=" * (-len(pending.secret) % 8))
+    return Phone(pending.id, secret, pending.factor)
+
+
+async def add_phone(verifier: Verifier, account_id: str, clock: SetClock, **options: Any) -> tuple[Phone, Confirmed]:
+    """Enroll and confirm, and wait for the next code."""
+    phone = phone_of(await verifier.enroll(account_id, **options))
+    code = phone.press() if phone.factor == "hotp" else phone.code(clock.now())
+    confirmed = await verifier.confirm(account_id, phone.id, code=code)
+    assert isinstance(confirmed, Confirmed)
+    clock.advance(30)
+    return phone, confirmed

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 import pyotp
 
@@ -65,17 +65,18 @@ def run_command(data_dir: Path, *arguments: str, **settings: str) -> "subprocess
 
 
 class Server:
-    """One `twofold serve`. `settings` become `TWOFOLD_*`.
+    """One `twofold serve`. `settings` become `TWOFOLD_*`; `surroundings` are further variables of its environment.
 
     Over all its starts, `log` is the file with what it writes on standard error, and `said` is its standard output.
     """
 
-    def __init__(self, data_dir: Path, **settings: str) -> None:
+    def __init__(self, data_dir: Path, *, surroundings: Mapping[str, str] | None = None, **settings: str) -> None:
         self.data_dir = data_dir
         self.log = data_dir.with_name(f"{data_dir.name}.log")
         self.said = b""
         self.port = 0
         self._settings = settings
+        self._surroundings = surroundings or {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -96,7 +97,7 @@ class Server:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*PROGRAM, "serve", "--port", "0"],
-                env=_environment(self.data_dir, self._settings),
+                env=_environment(self.data_dir, self._settings) | dict(self._surroundings),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -154,9 +155,9 @@ class Server:
 
 
 @contextmanager
-def running(data_dir: Path, **settings: str) -> Iterator[Server]:
+def running(data_dir: Path, **options: Any) -> Iterator[Server]:
     """A server that ends with the block, however that ends."""
-    server = Server(data_dir, **settings)
+    server = Server(data_dir, **options)
     try:
         server.start()
         yield server
@@ -173,7 +174,7 @@ class Client:
         self._connection: http.client.HTTPConnection | None = None
         self.headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -72,7 +72,7 @@ def load_settings(environment: Mapping[str, str], **flags: object) -> tuple[Sett
     except msgspec.ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
     if settings.public_url is not None:
-        check_public_url(settings.public_url)
+        settings = msgspec.structs.replace(settings, public_url=check_public_url(settings.public_url))
     if settings.test_clock is not None and not is_loopback(
         urlsplit(settings.public_url or "http://localhost").hostname
     ):

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from twofold.core.decision import Decision, Outcome, Pending, Refusal, Renewed, 
 from twofold.core.enrollment import renew_recovery_codes
 from twofold.core.factor import read_answer
 from twofold.core.idempotency import KEPT_MAX, IdempotencyKey, once
-from twofold.core.management import delete_account, put_account
+from twofold.core.management import delete_account, put_account, record_event
 from twofold.core.verification import Question, verify_answer
 from twofold.errors import InvalidInput, Refused, Unavailable
 
@@ -190,12 +191,25 @@ def test_what_creates_an_account_is_decided_again_because_there_was_nowhere_to_k
     assert ledger.kinds == ["account.added", "account.changed"]
 
 
-def test_after_a_new_epoch_a_kept_browser_and_receipt_are_void() -> None:
+@pytest.mark.parametrize("event", ["password_changed", "signed_out_everywhere", "compromised"])
+def test_a_success_of_an_old_epoch_is_not_repeated(event: Any) -> None:
     ledger, phone = Ledger.with_totp()
     code = code_now(ledger, phone)
     first = verify_once(ledger, code, a_key("k"))
-    ledger.record("compromised")
-    again = verify_once(ledger, code, a_key("k"))
-    assert again == first
-    assert isinstance(again, Verified)
-    assert ledger.account.known_browsers == ()
+    assert isinstance(first, Verified)
+    assert verify_once(ledger, code, a_key("k")) == first
+    ledger.record(event)
+    assert reason_of(verify_once(ledger, code, a_key("k"))) == "code_already_used"
+
+
+def test_an_event_itself_is_repeated_without_another_epoch() -> None:
+    ledger, _ = Ledger.with_totp()
+    for _ in range(2):
+        call = ledger.call()
+        decide = once(
+            lambda account, call=call: record_event(account, "compromised", call), a_key("k"), call, ledger.seals
+        )  # type: ignore[misc]
+        ledger.write(decide)
+        epoch = ledger.account.epoch
+    assert ledger.kinds.count("account.compromised") == 1
+    assert ledger.account.epoch == epoch

@@ -238,6 +238,37 @@ def test_a_hotp_code_within_the_look_ahead_is_accepted_and_the_skipped_ones_are_
     assert isinstance(ledger.verify(phone.code_of(10)), Verified)
 
 
+def test_trap_13_a_seed_that_is_empty_lets_nobody_in() -> None:
+    for factor in ("totp", "hotp"):
+        ledger, phone = an_import(factor, secret=b"")
+        for code in ("", phone.code(ledger.clock.now()), phone.code_of(0)):
+            assert reason_of(ledger.verify(code)) == "wrong_code"
+            ledger.clock.advance(7 * DAY_S)
+
+
+def test_trap_29_guesses_from_many_addresses_and_browsers_draw_on_one_budget() -> None:
+    ledger, phone = Ledger.with_totp()
+    judged = 0
+    for number in range(200):
+        outcome = ledger.verify(ledger.wrong_code(phone), ip=f"192.0.2.{number}", browser=f"browser {number}")
+        judged += isinstance(outcome, Rejected)
+        ledger.clock.advance(60)
+    assert judged == 10
+
+
+def test_trap_31_switching_the_factor_gives_no_new_tries() -> None:
+    ledger, totp = Ledger.with_totp()
+    hotp = ledger.import_phone(ledger.new_phone("hotp"))
+    charged = 0
+    for _ in range(60):
+        for phone, cost in ((totp, 3), (hotp, 10)):
+            outcome = ledger.verify(wrong_code(phone, ledger.clock.now()), authenticator_id=phone.id)
+            charged += cost * isinstance(outcome, Rejected)
+        ledger.verify("0000-0000-0000-0000-0000")
+        ledger.clock.advance(60)
+    assert 20 < charged <= 30
+
+
 # Who may judge the answer.
 
 

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from tests.kit import RepeatableEntropy, SetClock
+from tests.kit import PlainProvider, RepeatableEntropy, SetClock
 
 from twofold.core.decision import ReceiptClaims
 from twofold.core.ticket import Ticket
@@ -15,24 +15,6 @@ from twofold.stores.memory import MemoryStore
 PLACE = {"field": "accounts.seed", "account_id": "alice", "authenticator_id": "au_1"}
 NONCE = b"n" * 12
 DAY_S = 86_400
-
-
-class PlainProvider:
-    """A key provider that hides nothing, and counts; `is_down` stands for one that cannot be reached."""
-
-    def __init__(self) -> None:
-        self.is_down = False
-
-    async def wrap(self, key: bytes, *, key_id: str) -> bytes:
-        return key_id.encode() + key
-
-    async def unwrap(self, wrapped: bytes, *, key_id: str) -> bytes:
-        if self.is_down or not wrapped.startswith(key_id.encode()):
-            raise Unavailable("the provider is down")
-        return wrapped.removeprefix(key_id.encode())
-
-    def describe(self) -> str:
-        return "the plain provider"
 
 
 class Shelf(MemoryStore):

@@ -34,6 +34,25 @@ async def test_without_its_store_it_is_live_and_not_ready_and_lets_nobody_in(ser
     assert_problem(await server.get("accounts/alice"), 503, "unavailable")
 
 
+async def test_without_its_master_key_it_is_not_ready_and_lets_nobody_in_until_the_key_is_back(server: Server) -> None:
+    await server.add()
+    key_file = server.deployment.settings.key_file
+    aside = key_file.rename(key_file.with_suffix(".aside"))
+    problem = assert_problem(await server.get("/health/ready"), 503, "unavailable")
+    assert "twofold.key" in problem["detail"]
+    assert_problem(await server.post("accounts/alice/verify", {"code": server.code()}), 503, "unavailable")
+    aside.rename(key_file)
+    assert (await server.get("/health/ready")).status_code == 200
+    assert (await server.post("accounts/alice/verify", {"code": server.code()})).json()["verified"] is True
+
+
+async def test_a_page_that_cannot_be_shown_says_so(server: Server) -> None:
+    server.deployment.store.close()
+    page = await server.get("/setup?token=x")
+    assert (page.status_code, "Try again" in page.text) == (503, True)
+    assert page.headers["x-content-type-options"] == "nosniff"
+
+
 async def test_everything_that_is_promised_is_counted(server: Server) -> None:
     await server.add()
     await server.post("accounts/alice/verify", {"code": server.code()})

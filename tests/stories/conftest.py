@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.servers import Client, Clock, Server, running
 
 SCOPES = ("verify", "enroll", "admin")

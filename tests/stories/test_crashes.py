@@ -12,7 +12,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-
 from tests.servers import STEP_S, Answer, Client, Clock, Phone, Server, running
 
 CLIENTS = 8
@@ -60,7 +59,7 @@ def send_once(client: Client, sent: Sent) -> Answer:
 
 
 def _codes(phones: Sequence[Phone], now_s: int) -> Iterator[Sent]:
-    """Right codes of these phones in turn: three of each app, as many as its window has steps, any number of a token."""
+    """Right codes of these phones in turn: of an app three, which is its window; of a token any number."""
     for turn in itertools.count(-1):
         for phone in phones:
             if phone.factor == "hotp" or turn <= 1:

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 import pytest
-
 from tests.servers import Answer, Client, Clock, Phone, Server
 from tests.stories.racers import Racers
+
 from twofold.bootstrap import deployment
 from twofold.config import Settings
 from twofold.core.decision import Rejected, Verified

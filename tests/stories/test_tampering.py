@@ -4,10 +4,8 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import pytest
-
 from tests.servers import Client, Clock, Phone, Server
 
 Change = Callable[[sqlite3.Connection], object]
@@ -116,7 +114,7 @@ def test_an_older_row_put_back_is_found_by_the_audit(server: Server, api: Client
     [
         "UPDATE events SET payload = replace(CAST(payload AS TEXT), 'imported', 'exported')",
         "UPDATE events SET at = at + 1",
-        "UPDATE events SET kind = 'account.changed'",
+        "UPDATE events SET kind = 'account.enabled'",
         "UPDATE events SET salt = zeroblob(16)",
         "UPDATE events SET salt = NULL, payload = NULL",
         "DELETE FROM events",

@@ -3,14 +3,12 @@
 import base64
 import re
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-
 from tests.servers import Client, Clock, Server, running
 
 PASSWORD = "violet harbour 1926"
@@ -61,17 +59,17 @@ def key(server: Server) -> str:
 def test_the_data_folder_without_its_key_tells_no_secret_and_no_personal_data(
     server: Server, api: Client, key: str, clock: Clock
 ) -> None:
-    phone, recovery_codes = api.enroll_phone("zdenka", clock.now_s)
-    api.add_account("zdenka", display_name=DISPLAY_NAME, email=EMAIL, phone=PHONE_NUMBER)
-    with server.command_process("account", "add", "zdenka", "--password") as shell:
+    phone, recovery_codes = api.enroll_phone("person-17", clock.now_s)
+    api.add_account("person-17", display_name=DISPLAY_NAME, email=EMAIL, phone=PHONE_NUMBER)
+    with server.command_process("account", "add", "person-17", "--password") as shell:
         shell.communicate(f"{PASSWORD}\n", timeout=30)
         assert shell.returncode == 0
     codes = [phone.code(clock.now_s)]
     clock.advance()
     codes.append(phone.code(clock.now_s))
-    signed_in = api.verify("zdenka", codes[-1], purpose="pay", context={"user_agent": USER_AGENT})
-    assert api.verify("zdenka", recovery_codes[0]).is_verified
-    begun = api.call("POST", "/api/v1/accounts/zdenka/authenticators", {"factor": "hotp"})
+    signed_in = api.verify("person-17", codes[-1], purpose="pay", context={"user_agent": USER_AGENT})
+    assert api.verify("person-17", recovery_codes[0]).is_verified
+    begun = api.call("POST", "/api/v1/accounts/person-17/authenticators", {"factor": "hotp"})
     assert begun.status == 201
 
     contents = folder_contents(server)
@@ -140,24 +138,26 @@ def test_a_key_that_is_taken_away_while_serving_stops_every_sign_in_until_it_is_
     tmp_path: Path, setting: str
 ) -> None:
     clock = Clock(tmp_path / "clock")
-    with running(tmp_path / "data", test_clock=str(clock.path)) as server:
-        with server.client(server.create_key("verify", "enroll", "admin")) as client:
-            phone = client.import_phone("keyless")
-            assert client.call("GET", "/health/ready").status == 200
-            assert client.verify("keyless", phone.code(clock.now_s)).is_verified
-            clock.advance()
+    with (
+        running(tmp_path / "data", test_clock=str(clock.path)) as server,
+        server.client(server.create_key("verify", "enroll", "admin")) as client,
+    ):
+        phone = client.import_phone("keyless")
+        assert client.call("GET", "/health/ready").status == 200
+        assert client.verify("keyless", phone.code(clock.now_s)).is_verified
+        clock.advance()
 
-            kept = server.key_file.read_bytes()
-            server.key_file.unlink()
-            if setting == "foreign":
-                server.key_file.write_bytes(kept[:-10] + b"AAAAAAAA=\n")
-            assert client.call("GET", "/health/ready").status == 503
-            assert client.call("GET", "/health/live").status == 200
-            refused = client.verify("keyless", phone.code(clock.now_s))
-            assert (refused.status, refused.body["code"]) == (503, "unavailable")
-            assert client.call("POST", "/api/v1/accounts/keyless/authenticators", {"factor": "totp"}).status == 503
+        kept = server.key_file.read_bytes()
+        server.key_file.unlink()
+        if setting == "foreign":
+            server.key_file.write_bytes(kept[:-10] + b"AAAAAAAA=\n")
+        assert client.call("GET", "/health/ready").status == 503
+        assert client.call("GET", "/health/live").status == 200
+        refused = client.verify("keyless", phone.code(clock.now_s))
+        assert (refused.status, refused.body["code"]) == (503, "unavailable")
+        assert client.call("POST", "/api/v1/accounts/keyless/authenticators", {"factor": "totp"}).status == 503
 
-            server.key_file.write_bytes(kept)
-            assert client.call("GET", "/health/ready").status == 200
-            # What was refused unjudged is still good.
-            assert client.verify("keyless", phone.code(clock.now_s)).is_verified
+        server.key_file.write_bytes(kept)
+        assert client.call("GET", "/health/ready").status == 200
+        # What was refused unjudged is still good.
+        assert client.verify("keyless", phone.code(clock.now_s)).is_verified

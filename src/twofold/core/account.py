@@ -214,12 +214,14 @@ def without_expired(account: Account, now: int) -> Account:
 
 
 def begin_epoch(account: Account, seed: Seed) -> Account:
-    """A new epoch: everything that carries the old one is void at once, pending enrollments and browsers too."""
+    """A new epoch: everything that carries the old one is void at once, pending enrollments, browsers and kept answers
+    too."""
     return msgspec.structs.replace(
         account,
         epoch=derive(seed, "epoch", EPOCH_BYTES),
         authenticators=tuple(a for a in account.authenticators if a.state != "pending"),
         known_browsers=(),
+        kept_answers=(),
     )
 
 

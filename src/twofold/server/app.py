@@ -1,14 +1,11 @@
-"""The web application of one deployment: who gets which request, and what runs beside the requests.
+"""The web application of one deployment: who gets which request.
 
-Nothing is opened here: `run.py`, a test or another program opens a deployment and hands it in.
+Nothing is opened or closed here: `run.py`, a test or another program opens a deployment and hands it in.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from time import monotonic
 
 from starlette.applications import Starlette
@@ -21,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from twofold import setup_link
 from twofold.bootstrap import DEFAULT_URL, Deployment
 from twofold.core.clock import MICROS_PER_S
-from twofold.errors import Unavailable
+from twofold.errors import TwofoldError, Unavailable
 from twofold.server.access import Access
 from twofold.server.api import Api
 from twofold.server.calls import Services
@@ -32,8 +29,6 @@ from twofold.server.pages import page_routes, show
 from twofold.server.problems import Problem, dump_problem
 from twofold.server.security_headers import security_headers
 
-DELIVERY_EVERY_S = 1
-KEYS_EVERY_S = 60
 API_BEGINNING = b"/api/"
 OPENAPI_PATHS = ("/api/v1/openapi.json", "/openapi.json")
 #: For machines: answered under every name of this host, while pages have one address.
@@ -41,12 +36,9 @@ MACHINE_PATHS = frozenset({path.encode() for path in OPENAPI_PATHS} | {b"/.well-
 #: Asked by probes that know an address and no name.
 PROBE_PATHS = frozenset({b"/health/live", b"/health/ready", b"/metrics"})
 
-log = logging.getLogger("twofold")
-
 
 def create_app(deployment: Deployment, *, clock: Callable[[], float] = monotonic) -> ASGIApp:
-    """The application; `clock` counts the seconds of rates and of remembered keys. Its lifespan runs what the
-    deployment needs besides requests, and neither opens nor closes the deployment."""
+    """The application; `clock` counts the seconds of rates and of remembered keys."""
     public_url = deployment.settings.public_url or DEFAULT_URL
     started_at, started = deployment.clock.now(), clock()
     metrics = Metrics(
@@ -59,8 +51,7 @@ def create_app(deployment: Deployment, *, clock: Callable[[], float] = monotonic
     )
     everything_else = Starlette(
         routes=[*_open_routes(deployment, metrics), *_page_routes(deployment)],
-        lifespan=lambda _: _upkeep(deployment),
-        exception_handlers={HTTPException: _show_refusal},
+        exception_handlers={HTTPException: _show_refusal, TwofoldError: _show_failure, Exception: _show_failure},
     )
     everything_else.router.redirect_slashes = False
     return Gate(public_url, api, everything_else)
@@ -101,7 +92,7 @@ class Gate:
         if standing == "own":
             return None
         if standing == "foreign":
-            raise Problem(421, "bad_request", f"this server answers to {self._public_url} and to no other name")
+            raise Problem(421, "bad_request", f"this server answers to {self._public_url}, its PUBLIC_URL, alone")
         if not is_page or scope["raw_path"] in MACHINE_PATHS:
             return None
         query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
@@ -118,6 +109,7 @@ def _open_routes(deployment: Deployment, metrics: Metrics) -> list[Route]:
     async def tell_ready(_: Request) -> Response:
         try:
             deployment.clock.now()
+            await deployment.keyring.check()
             await deployment.keyring.refresh()
         except Unavailable as error:
             body, headers = dump_problem(Problem(503, "unavailable", str(error), retry_after_s=1))
@@ -159,6 +151,10 @@ async def _show_refusal(_: Request, error: Exception) -> Response:
     return response
 
 
+async def _show_failure(_: Request, __: Exception) -> Response:
+    return show("This cannot be shown now. Try again in a moment.", status=503)
+
+
 def _raw_response(status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> Response:
     response = Response(body, status)
     response.raw_headers = headers
@@ -169,35 +165,3 @@ async def _send_problem(problem: Problem, send: Send) -> None:
     body, headers = dump_problem(problem)
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-@asynccontextmanager
-async def _upkeep(deployment: Deployment) -> AsyncIterator[None]:
-    """While the application runs: messages go out soon after their commit, and keys follow the stored keyring."""
-
-    async def follow_keys() -> None:
-        await deployment.keyring.rotate_ticket_key()
-        await deployment.keyring.refresh()
-
-    tasks = [
-        asyncio.create_task(_repeat(deployment.delivery.run, DELIVERY_EVERY_S)),
-        asyncio.create_task(_repeat(follow_keys, KEYS_EVERY_S)),
-    ]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _repeat(work: Callable[[], Awaitable[object]], every_s: float) -> None:
-    while True:
-        try:
-            await work()
-        except Unavailable as error:
-            log.warning("not done, tried again in %d s: %s", every_s, error)
-        except Exception:
-            # It is tried again: one bad round must not end the deliveries of a server that runs for months.
-            log.exception("not done, tried again in %d s", every_s)
-        await asyncio.sleep(every_s)

@@ -1,0 +1,141 @@
+"""The load client, a process of its own: sends prepared requests over kept connections and times each answer.
+
+`Load` is the side of the benchmark that starts it. Every answer is checked; codes are right ones, each sent once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from statistics import quantiles
+from typing import NamedTuple, Self, cast
+
+from bench.population import Phones, account_id
+
+
+class Result(NamedTuple):
+    """Answers a second, and the time in milliseconds within which half and 99 of a hundred of them came."""
+
+    rate: float
+    p50_ms: float
+    p99_ms: float
+
+
+class Load:
+    """The client process for one server. `kind` names the requests that this server understands (`REQUESTS`)."""
+
+    def __init__(self, kind: str, port: int, *, accounts: int, key: str = "-") -> None:
+        command = [sys.executable, "-m", "bench.load", kind, str(port), str(accounts), key]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=60)
+
+    def run(self, *, count: int, in_flight: int) -> Result:
+        """Send that many requests, each connection one at a time."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(f"{count} {in_flight}\n")
+        stdin.flush()
+        return Result(*json.loads(stdout.readline()))
+
+
+def _spell(port: int, path: str, body: dict[str, str], key: str) -> bytes:
+    raw = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost:{port}\r\nAuthorization: Bearer {key}\r\n"
+    return f"{head}Content-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n".encode() + raw
+
+
+def _twofold(number: int, code: str) -> tuple[str, dict[str, str]]:
+    return f"/api/v1/accounts/{account_id(number)}/verify", {"code": code}
+
+
+def _other(number: int, code: str) -> tuple[str, dict[str, str]]:
+    return "/verify", {"account": account_id(number), "code": code}
+
+
+REQUESTS: dict[str, Callable[[int, str], tuple[str, dict[str, str]]]] = {"twofold": _twofold, "other": _other}
+
+
+class Connection(asyncio.Protocol):
+    """Sends the next request when the answer to the one before is complete and says what it should."""
+
+    def __init__(self, requests: Iterator[bytes], times: list[float]) -> None:
+        self._requests = requests
+        self._times = times
+        self._received = b""
+        self._began = 0.0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def send_next(self) -> None:
+        """Send one request, or end when there is none left."""
+        request = next(self._requests, None)
+        if request is None:
+            self.done.set_result(None)
+            self._transport.close()
+            return
+        self._began = time.perf_counter()
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, separator, body = self._received.partition(b"\r\n\r\n")
+        if not separator or len(body) < _content_length(head):
+            return
+        self._times.append(time.perf_counter() - self._began)
+        if b'"verified":true' not in body.replace(b" ", b""):
+            self.done.set_exception(AssertionError(self._received.decode()))
+            return
+        self._received = b""
+        self.send_next()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(error or ConnectionError("the server closed a connection"))
+
+
+def _content_length(head: bytes) -> int:
+    start = head.lower().index(b"\r\ncontent-length:") + len(b"\r\ncontent-length:")
+    return int(head[start:].partition(b"\r\n")[0])
+
+
+async def _run(port: int, requests: Iterator[bytes], in_flight: int) -> tuple[float, list[float]]:
+    loop, times = asyncio.get_running_loop(), list[float]()
+    connections = [
+        (await loop.create_connection(lambda: Connection(requests, times), "127.0.0.1", port))[1]
+        for _ in range(in_flight)
+    ]
+    began = time.perf_counter()
+    for connection in connections:
+        connection.send_next()
+    await asyncio.gather(*(connection.done for connection in connections))
+    return time.perf_counter() - began, times
+
+
+def main(kind: str, port: int, accounts: int, key: str) -> None:
+    """Answer each line `COUNT IN_FLIGHT` of standard input with a line of figures."""
+    import uvloop
+
+    phones = Phones(accounts)
+    for line in sys.stdin:
+        count, in_flight = map(int, line.split())
+        answers = [phones.next_code(time.time()) for _ in range(count)]
+        prepared = [_spell(port, *REQUESTS[kind](*answer), key) for answer in answers]
+        seconds, times = uvloop.run(_run(port, iter(prepared), in_flight))
+        percentiles = [1000 * value for value in quantiles(times, n=100)]
+        print(json.dumps(Result(count / seconds, percentiles[49], percentiles[98])), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

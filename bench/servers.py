@@ -1,0 +1,93 @@
+"""The servers that are measured, each as a process of its own on a free port."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+START_S_MAX = 30
+
+
+class Server(NamedTuple):
+    """A server that runs."""
+
+    port: int
+    pid: int
+    started_in_s: float
+
+    @property
+    def resident_mb(self) -> float:
+        """Its resident memory."""
+        asked = subprocess.run(
+            ["ps", "-o", "rss=", "-p", str(self.pid)],  # noqa: S607 - wherever this system has it
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(asked.stdout) / 1024
+
+
+@contextmanager
+def twofold(data_dir: Path) -> Iterator[Server]:
+    """`twofold serve` over a folder; it has started when it says so."""
+    command = [sys.executable, "-m", "twofold", "serve", "--port", "0", "--data-dir", str(data_dir)]
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            greeting = process.stdout.readline()
+            started_in_s = time.perf_counter() - began
+            assert greeting.startswith("listening on "), greeting
+            yield Server(int(greeting.rpartition(":")[2]), process.pid, started_in_s)
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def bare() -> Iterator[Server]:
+    """Starlette on uvicorn, doing nothing."""
+    port = _free_port()
+    with _other([sys.executable, "-m", "bench.bare", str(port)], port) as server:
+        yield server
+
+
+@contextmanager
+def tutorial(accounts: int) -> Iterator[Server]:
+    """Flask and pyotp under gunicorn, one worker with threads, so that connections are kept."""
+    port = _free_port()
+    command = [sys.executable, "-m", "gunicorn", "--workers", "1", "--threads", "4", "--worker-connections", "1000"]
+    command += ["--keep-alive", "30", "--bind", f"127.0.0.1:{port}", "--log-level", "error", "bench.tutorial:app"]
+    with _other(command, port, {"ACCOUNTS": str(accounts)}) as server:
+        yield server
+
+
+@contextmanager
+def _other(command: Sequence[str], port: int, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    began = time.perf_counter()
+    with subprocess.Popen(command, env={**os.environ, **(environment or {})}) as process:
+        try:
+            while not _listens(port):
+                assert process.poll() is None
+                assert time.perf_counter() - began < START_S_MAX
+                time.sleep(0.05)
+            yield Server(port, process.pid, time.perf_counter() - began)
+        finally:
+            process.terminate()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

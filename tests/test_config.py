@@ -1,0 +1,172 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from twofold.config import Settings, check_public_url, environment, is_loopback, load_settings
+from twofold.errors import ConfigurationError
+
+
+def load(tmp_path: Path, *, file: str | None = None, flags: dict[str, Any] | None = None, **variables: str) -> Settings:
+    if file is not None:
+        (tmp_path / "twofold.toml").write_text(file)
+    given = {f"TWOFOLD_{name}": value for name, value in variables.items()}
+    return load_settings({"TWOFOLD_DATA_DIR": str(tmp_path), **given}, **(flags or {}))[0]
+
+
+def test_no_setting_is_mandatory() -> None:
+    settings, warnings = load_settings({})
+    assert settings == Settings()
+    assert warnings == []
+    assert settings.sqlite_path == Path("twofold-data/twofold.db")
+    assert settings.key_file == Path("twofold-data/twofold.key")
+
+
+def test_flags_come_before_the_environment_and_that_before_the_file(tmp_path: Path) -> None:
+    file = 'issuer = "file"\nlog_format = "json"\nprofile = "strict"\n'
+    settings = load(tmp_path, file=file, ISSUER="environment", PROFILE="default", flags={"issuer": "flag"})
+    assert (settings.issuer, settings.profile, settings.log_format) == ("flag", "default", "json")
+    assert load(tmp_path, flags={"issuer": None}).issuer == "file", "a flag that was not given says nothing"
+
+
+def test_the_file_is_read_in_any_case_and_the_folder_comes_from_elsewhere(tmp_path: Path) -> None:
+    settings = load(tmp_path, file='ISSUER = "Acme"\n')
+    assert (settings.issuer, settings.data_dir) == ("Acme", tmp_path)
+
+
+def test_a_value_can_be_read_from_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("https://login.example.com\n")
+    assert load(tmp_path, PUBLIC_URL_FILE=str(tmp_path / "secret")).public_url == "https://login.example.com"
+    with pytest.raises(ConfigurationError, match="TWOFOLD_PUBLIC_URL_FILE"):
+        load(tmp_path, PUBLIC_URL_FILE=str(tmp_path / "nothing"))
+
+
+def test_an_unknown_setting_is_warned_about_with_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "twofold.toml").write_text('isuer = "x"\nzzz = 1\n')
+    _, warnings = load_settings(
+        {"TWOFOLD_DATA_DIR": str(tmp_path), "TWOFOLD_PUBLIC_ULR": "x", "TWOFOLD_QQQ": "1", "PATH": "/bin"}
+    )
+    assert warnings == [
+        "unknown setting TWOFOLD_PUBLIC_ULR is ignored; did you mean TWOFOLD_PUBLIC_URL?",
+        "unknown setting TWOFOLD_QQQ is ignored",
+        "unknown setting isuer is ignored; did you mean issuer?",
+        "unknown setting zzz is ignored",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"PROFILE": "paranoid"}, "PROFILE"),
+        ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"),
+        ({"PUBLIC_URL": "login.example.com"}, "PUBLIC_URL"),
+        ({"PUBLIC_URL": "http://["}, "PUBLIC_URL"),
+        ({"TEST_CLOCK": "clock", "PUBLIC_URL": "https://login.example.com"}, "TEST_CLOCK"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_meant_is_one_line_that_names_the_setting(
+    tmp_path: Path, variables: dict[str, str], named: str
+) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, **variables)
+    assert str(error.value).startswith(named)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["issuer = ", "issuer = 5", "\x00"])
+def test_a_file_that_cannot_be_read_is_named_in_one_line(tmp_path: Path, file: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        load(tmp_path, file=file)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_in_place_of_the_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "twofold.toml").mkdir()
+    with pytest.raises(ConfigurationError, match=r"twofold\.toml"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://login.example.com",
+        "https://login.example.com:8443",
+        "http://localhost:8000",
+        "http://127.0.0.1:8000",
+        "http://[::1]:8000",
+        "http://192.168.1.20:8000",
+        "http://10.0.0.5",
+    ],
+)
+def test_an_origin_is_taken_with_or_without_a_slash_at_its_end(url: str) -> None:
+    assert check_public_url(url) == url
+    assert check_public_url(url + "/") == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "login.example.com",
+        "ftp://login.example.com",
+        "https://",
+        "https://login.example.com/path",
+        "https://login.example.com?x",
+        "https://user@login.example.com",
+        "https://user:secret@login.example.com",
+        "http://login.example.com",
+        "http://192.0.2.7.example.com",
+        "http://8.8.8.8",
+        "javascript:alert(1)",
+        "http://[",
+        "https://login.example.com:99999",
+        "https://login.example.com:port",
+    ],
+)
+def test_what_is_no_origin_or_would_send_codes_in_clear_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        check_public_url(url)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("localhost", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("192.168.1.1", False),
+        ("localhost.example.com", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_loopback_is_this_machine_alone(host: str | None, expected: bool) -> None:
+    assert is_loopback(host) == expected
+
+
+def test_the_database_is_a_file_and_a_password_in_another_url_is_not_repeated(tmp_path: Path) -> None:
+    assert Settings(database_url="sqlite:////var/lib/twofold.db").sqlite_path == Path("/var/lib/twofold.db")
+    assert Settings(database_url="sqlite:///twofold.db").sqlite_path == Path("twofold.db")
+    for url in ("postgresql://user:hunter2@db/twofold", "sqlite://", "sqlite:///", "twofold.db", "sqlite:twofold.db"):
+        with pytest.raises(ConfigurationError) as error:
+            _ = Settings(database_url=url).sqlite_path
+        assert "hunter2" not in str(error.value)
+
+
+def test_the_key_is_in_a_file() -> None:
+    assert Settings(key_provider="file:/etc/twofold.key").key_file == Path("/etc/twofold.key")
+    for provider in ("file:", "aws-kms:x", "/etc/twofold.key", ""):
+        with pytest.raises(ConfigurationError, match="KEY_PROVIDER"):
+            _ = Settings(key_provider=provider).key_file
+
+
+def test_a_test_clock_goes_with_a_loopback_address(tmp_path: Path) -> None:
+    assert load(tmp_path, TEST_CLOCK="clock").test_clock == Path("clock")
+    assert load(tmp_path, TEST_CLOCK="clock", PUBLIC_URL="http://localhost:9").test_clock
+
+
+def test_the_environment_is_that_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWOFOLD_ISSUER", "Acme")
+    assert load_settings(environment())[0].issuer == "Acme"
