@@ -44,6 +44,11 @@ def seed_of(number: int) -> bytes:
     return hashlib.sha256(b"twofold bench %d" % number).digest()[:20]
 
 
+def right_code(number: int, step: int) -> str:
+    """What the phone of this account shows in this step."""
+    return code_at(seed_of(number), step)
+
+
 class Phones:
     """The phones of all accounts, in a shuffled order: each code is right when it is asked for, and asked for once."""
 
@@ -58,7 +63,7 @@ class Phones:
         # The next step's code is right as well, so an account has two codes at a time.
         assert step <= step_now + 1, "there are too few accounts for this rate"
         self._used[number] = step
-        return number, code_at(seed_of(number), step)
+        return number, right_code(number, step)
 
 
 def populate(data_dir: Path, accounts: int) -> str:

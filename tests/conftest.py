@@ -19,7 +19,14 @@ _PACKAGES = {
         "pacman": "sudo pacman -S oath-toolkit",
         "apk": "sudo apk add oath-toolkit-oathtool",
         "brew": "brew install oath-toolkit",
-    }
+    },
+    "curl": {
+        "apt-get": "sudo apt-get install curl",
+        "dnf": "sudo dnf install curl",
+        "pacman": "sudo pacman -S curl",
+        "apk": "sudo apk add curl",
+        "brew": "brew install curl",
+    },
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.kit import open_for_test, open_in_memory
+from tests.deployments import open_for_test, open_in_memory
 
 from twofold.bootstrap import Deployment
 from twofold.errors import InvalidInput

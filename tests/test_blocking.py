@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.kit import phone_of
+from tests.deployments import phone_of
 
 from twofold import BlockingVerifier, Rejected, Verified
 from twofold.core.decision import Confirmed

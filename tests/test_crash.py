@@ -14,7 +14,8 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from tests.kit import Phone, SetClock, open_for_test, open_in_memory, phone_of, wrong_code
+from tests.deployments import open_for_test, open_in_memory, phone_of
+from tests.kit import Phone, SetClock, wrong_code
 
 from twofold.bootstrap import Deployment
 from twofold.core.decision import Confirmed, Rejected, Throttled, Verified

@@ -2,7 +2,8 @@ import itertools
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.kit import SetClock, add_phone, open_in_memory
+from tests.deployments import add_phone, open_in_memory
+from tests.kit import SetClock
 
 from twofold.bootstrap import Deployment
 from twofold.core.decision import Message

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.kit import SetClock, add_phone, open_for_test, open_in_memory, phone_of, wrong_code
+from tests.deployments import add_phone, open_for_test, open_in_memory, phone_of
+from tests.kit import SetClock, wrong_code
 
 from twofold.bootstrap import Deployment
 from twofold.core.account import Contact

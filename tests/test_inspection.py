@@ -3,7 +3,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.kit import SetClock, add_phone, open_for_test, open_in_memory
+from tests.deployments import add_phone, open_for_test, open_in_memory
+from tests.kit import SetClock
 
 from twofold.bootstrap import Deployment
 from twofold.inspection import AuditReport

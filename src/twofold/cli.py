@@ -17,7 +17,7 @@ from twofold.commands.doctor import doctor
 from twofold.commands.keys import keys
 from twofold.commands.shell import OneLineGroup, opened, with_settings
 from twofold.config import Settings, check_public_url
-from twofold.setup_link import new_link
+from twofold.setup_link import LISTENING_URL, new_link
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,9 +47,6 @@ def print_setup_link(settings: Settings) -> None:
 
 
 async def _new_setup_link(deployment: Deployment) -> str:
-    from twofold.server.run import LISTENING_URL  # noqa: PLC0415 - as above
-
-    # A running server notes where it is found, so that links made beside it lead to it.
     url = deployment.settings.public_url or await deployment.store.get_setting(LISTENING_URL) or DEFAULT_URL
     return await new_link(
         deployment.store, deployment.keyring, deployment.clock, SystemEntropy(), check_public_url(url)

@@ -16,6 +16,8 @@ from twofold.ports import Clock, Entropy, SealingKeys
 TOKEN_BYTES = 32
 TTL_S = 86_400
 _SETTING = "setup_link"
+#: The setting in which a running server notes where it is found, so that links made beside it lead to it.
+LISTENING_URL = "listening_url"
 
 
 class SettingStore(Protocol):

@@ -1,6 +1,7 @@
 import msgspec
 import pytest
-from tests.kit import Ledger, RepeatableEntropy
+from tests.kit import RepeatableEntropy
+from tests.ledger import Ledger
 
 from twofold.core.account import (
     KNOWN_BROWSERS_MAX,

@@ -15,7 +15,8 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from tests.kit import Ledger, Phone
+from tests.kit import Phone
+from tests.ledger import Ledger
 
 from twofold.core.account import AUTHENTICATORS_MAX, KNOWN_BROWSERS_MAX, PENDING_MAX, SPENT_MAX, Account
 from twofold.core.attempt import Call
@@ -334,4 +335,4 @@ class AccountMachine(RuleBasedStateMachine):
 
 
 TestAccountMachine = AccountMachine.TestCase
-TestAccountMachine.settings = settings(settings.get_profile("repeatable"), max_examples=120, stateful_step_count=60)
+TestAccountMachine.settings = settings(settings.get_profile("repeatable"), max_examples=60, stateful_step_count=60)

@@ -56,6 +56,12 @@ CHANGES: dict[str, dict[str, object]] = {
     "kind": {"kind": "code.refused"},
     "at": {"at": NOW + 99},
     "digest": {"digest": b"d" * 32},
+    # SQLite keeps what it is given, whatever the column says.
+    "payload of another type": {"payload": "text"},
+    "time of another type": {"at": "now"},
+    "time out of range": {"at": 2**70},
+    "kind of another type": {"kind": 7},
+    "no digest": {"digest": None},
 }
 
 

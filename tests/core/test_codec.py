@@ -1,6 +1,7 @@
 import msgspec
 import pytest
-from tests.kit import Ledger, reason_of
+from tests.kit import reason_of
+from tests.ledger import Ledger
 
 from twofold.core.account import Account, AuditHead
 from twofold.core.codec import DOCUMENT_MAX, Codec, StoredAccount, Tombstone
@@ -49,6 +50,13 @@ def test_trap_74_a_document_with_one_byte_changed_is_not_believed() -> None:
         {"schema": 256},
         {"schema": -1},
         {"schema": 2**63 - 1},
+        # SQLite keeps what it is given, whatever the column says.
+        {"version": "7"},
+        {"version": None},
+        {"schema": 1.5},
+        {"document": "text"},
+        {"mac": None},
+        {"mac": "mac-1"},
         {"document": b""},
         {"mac": b""},
         {"mac": b"mac-1\0"},

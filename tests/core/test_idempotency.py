@@ -3,7 +3,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.kit import Ledger, Phone, reason_of
+from tests.kit import Phone, reason_of
+from tests.ledger import Ledger
 
 from twofold.core.account import Account
 from twofold.core.attempt import Call

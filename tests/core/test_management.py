@@ -2,7 +2,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.kit import Ledger, reason_of
+from tests.kit import reason_of
+from tests.ledger import Ledger
 
 from twofold.core.attempt import Call
 from twofold.core.decision import ContactIndex, Done, ReceiptClaims, Redeemed, Throttled, Verified

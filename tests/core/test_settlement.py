@@ -1,6 +1,6 @@
 import msgspec
 import pytest
-from tests.kit import Ledger
+from tests.ledger import Ledger
 
 from twofold.core.account import Account
 from twofold.core.audit import chain_start, verify_chain

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from tests.kit import Ledger, Phone
+from tests.kit import Phone
+from tests.ledger import Ledger
 
 from twofold.core.decision import Outcome, Throttled, Verified
 

@@ -1,5 +1,6 @@
 import pytest
-from tests.kit import Ledger, Phone, reason_of
+from tests.kit import Phone, reason_of
+from tests.ledger import Ledger
 
 from twofold.core.decision import Rejected, Verified
 from twofold.core.factor import Answer, Proof, read_answer

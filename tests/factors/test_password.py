@@ -1,6 +1,7 @@
 import msgspec
 import pytest
-from tests.kit import Ledger, reason_of
+from tests.kit import reason_of
+from tests.ledger import Ledger
 
 from twofold.core.decision import Verified
 from twofold.core.factor import Answer, Proof, read_answer

@@ -1,7 +1,8 @@
 import re
 
 import pytest
-from tests.kit import Ledger, RepeatableEntropy, reason_of
+from tests.kit import RepeatableEntropy, reason_of
+from tests.ledger import Ledger
 
 from twofold.core.decision import Throttled, Verified
 from twofold.core.factor import CROCKFORD, read_answer

@@ -21,7 +21,7 @@ from twofold.config import Settings, check_public_url
 from twofold.errors import ConfigurationError
 from twofold.server.app import create_app
 from twofold.server.logs import configure_logs
-from twofold.setup_link import new_link
+from twofold.setup_link import LISTENING_URL, new_link
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -30,7 +30,6 @@ BACKLOG = 2048
 SHUTDOWN_S = 30
 #: New objects, less those freed, between two runs of the garbage collector; Python's own 700 costs 5 % of a request.
 GC_THRESHOLD = 50_000
-LISTENING_URL = "listening_url"
 
 
 def serve(settings: Settings, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, workers: int = 1) -> None:
