@@ -25,10 +25,10 @@ def write_page(measured: Mapping[str, Sequence[Figure]]) -> None:
 
 
 def _exchange(page: str, name: str, text: str) -> str:
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     assert pattern.search(page), f"docs/benchmarks.md has no place for {name!r}"
-    return pattern.sub(lambda _: begin + text + end, page)
+    return pattern.sub(lambda _: f"{begin}\n\n{text}\n\n{end}", page)
 
 
 def _where() -> str:

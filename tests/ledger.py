@@ -239,12 +239,12 @@ class Ledger:
         authenticator_id: str | None = None,
         purpose: str | None = None,
         binding: str | None = None,
-        allow_three_codes: bool = True,
+        is_strict: bool = False,
         **call: Any,
     ) -> Outcome:
         """Judge the codes as one answer, with the slow half done before, as the verifier does it."""
         answer = Answer("password", (password,)) if password is not None else read_answer(codes)
-        question = Question(self.prove(answer), factor, authenticator_id, purpose, binding, allow_three_codes)
+        question = Question(self.prove(answer), factor, authenticator_id, purpose, binding, is_strict)
 
         def decide(account: Account | None, made: Call) -> Decision:
             return verify_answer(account, question, made, factors=self.factors, seals=self.seals)

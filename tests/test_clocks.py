@@ -1,36 +1,16 @@
-import os
 from pathlib import Path
 
 import pytest
 
-from twofold.clocks import PAGE_BYTES, FileClock, SystemClock, SystemEntropy, system_clock
+from twofold.clocks import FileClock, SystemClock, SystemEntropy, system_clock
 from twofold.errors import Unavailable
 
 
 def test_bytes_are_of_the_length_asked_for_and_never_handed_out_twice() -> None:
     entropy = SystemEntropy()
-    drawn = [entropy.bytes(32) for _ in range(10 * PAGE_BYTES // 32)]
+    drawn = [entropy.bytes(32) for _ in range(10_000)]
     assert {len(value) for value in drawn} == {32}
     assert len(set(drawn)) == len(drawn)
-
-
-def test_more_than_a_page_may_be_asked_for() -> None:
-    assert len(SystemEntropy().bytes(3 * PAGE_BYTES)) == 3 * PAGE_BYTES
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python's own advice
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_never_draws_what_its_parent_draws() -> None:
-    entropy = SystemEntropy()
-    entropy.bytes(1)
-    reading, writing = os.pipe()
-    if (child := os.fork()) == 0:
-        os.write(writing, entropy.bytes(32))
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reading, 32) != entropy.bytes(32)
-    os.close(reading)
-    os.close(writing)
 
 
 def test_the_clock_of_tests_is_read_from_its_file_each_time(tmp_path: Path) -> None:

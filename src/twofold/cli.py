@@ -17,7 +17,7 @@ from twofold.commands.doctor import doctor
 from twofold.commands.keys import keys
 from twofold.commands.shell import OneLineGroup, opened, with_settings
 from twofold.config import Settings, check_public_url
-from twofold.setup_link import LISTENING_URL, new_link
+from twofold.setup_link import new_link, noted_url
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,7 +47,7 @@ def print_setup_link(settings: Settings) -> None:
 
 
 async def _new_setup_link(deployment: Deployment) -> str:
-    url = deployment.settings.public_url or await deployment.store.get_setting(LISTENING_URL) or DEFAULT_URL
+    url = deployment.settings.public_url or await noted_url(deployment.store, deployment.keyring) or DEFAULT_URL
     return await new_link(
         deployment.store, deployment.keyring, deployment.clock, SystemEntropy(), check_public_url(url)
     )

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import threading
 import time
 from pathlib import Path
 
 from twofold.core.clock import in_seconds
 from twofold.errors import Unavailable
 from twofold.ports import Clock, Entropy
-
-PAGE_BYTES = 4096
 
 
 class SystemClock:
@@ -38,30 +34,11 @@ class FileClock:
 
 
 class SystemEntropy:
-    """The operating system's random generator, asked for a page at a time.
-
-    Each question lets another thread in, which costs a busy server more than the bytes do. A forked child never hands
-    out what its parent may: the page is thrown away.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._page = b""
-        self._used = 0
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
+    """The operating system's random generator."""
 
     def bytes(self, length: int) -> bytes:
-        """Unpredictable bytes, each handed out once."""
-        with self._lock:
-            if len(self._page) - self._used < length:
-                self._page, self._used = secrets.token_bytes(max(length, PAGE_BYTES)), 0
-            start, self._used = self._used, self._used + length
-            return self._page[start : self._used]
-
-    def _forget(self) -> None:
-        self._lock = threading.Lock()
-        self._page, self._used = b"", 0
+        """Unpredictable bytes."""
+        return secrets.token_bytes(length)
 
 
 def system_clock(test_clock: Path | None) -> Clock:

@@ -5,6 +5,7 @@ Everything that needs randomness, a data key or the hash pool before a decision 
 
 from __future__ import annotations
 
+import hmac
 from typing import ClassVar, Literal
 
 import msgspec
@@ -108,6 +109,15 @@ class Credentials:
         hotp = _HOTP.read_credential(authenticator.credential)
         secret = self._open_seed(hotp.sealed_seed, account_id, authenticator.id)
         return OtpParameters(secret, hotp.algorithm, hotp.digits, counter=hotp.counter)
+
+    def has_seed(self, account: Account, secret: bytes) -> bool:
+        """Whether one of the account's authenticators has this seed: each code would be good once for each of them."""
+        seeds = [
+            self.read_otp(account.id, a).secret
+            for a in account.authenticators
+            if a.factor in ("totp", "hotp") and self.is_available(account.id, a)
+        ]
+        return any(hmac.compare_digest(seed, secret) for seed in seeds)
 
     def is_available(self, account_id: str, authenticator: Authenticator) -> bool:
         """Whether what it keeps can be opened; raises nothing."""

@@ -8,7 +8,6 @@ import msgspec
 
 from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import Message
-from twofold.errors import Unavailable
 from twofold.ports import Clock, Outbox, Sender
 
 BATCH = 50
@@ -30,10 +29,10 @@ class Delivery:
         sent = 0
         while rows := await self._outbox.take(BATCH, self._clock.now(), LEASE_S):
             for row in rows:
-                message = Message(row.id, row.kind, msgspec.json.decode(row.payload))
                 try:
+                    message = Message(row.id, row.kind, msgspec.json.decode(row.payload))
                     await self._sender.send(message, row.account_id)
-                except Unavailable as error:
+                except Exception as error:  # noqa: BLE001 - one message that fails holds up no other
                     wait_s = min(RETRY_MAX_S, 1 << min(row.attempts, 12))
                     log.warning("message %s not sent, again in %d s: %s", row.id, wait_s, error)
                     retry_at = self._clock.now() + wait_s * MICROS_PER_S

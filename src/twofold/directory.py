@@ -144,6 +144,8 @@ class Directory:
         authenticator_id = self._credentials.new_id()
 
         def decide(account: Account | None, call: Call) -> Decision:
+            if account is not None and self._credentials.has_seed(account, otp.secret):
+                raise Refused("conflict", "this account has an authenticator with this secret already")
             fresh = self._credentials.new_otp(account_id, authenticator_id, factor, otp)
             return enrollment.import_authenticator(account, fresh, call, label=label)
 

@@ -97,11 +97,11 @@ class Engine:
         """
         asked: Outcome | None = None
         for _ in range(TRIES_MAX):
-            if prepare is not None:
-                await prepare(asked)
-            call = self.begin(account_id, caller)
-            run = once(lambda account, call=call: decide(account, call), caller.idempotency, call, self.keys)  # type: ignore[misc]
             try:
+                if prepare is not None:
+                    await prepare(asked)
+                call = self.begin(account_id, caller)
+                run = once(lambda account, call=call: decide(account, call), caller.idempotency, call, self.keys)  # type: ignore[misc]
                 decision = await self.accounts.transact(account_id, run)
             except DataKeyMissing as missing:
                 await self.keys.fetch(missing.key_id)

@@ -16,8 +16,7 @@ from twofold.ports import Clock, Entropy, SealingKeys
 TOKEN_BYTES = 32
 TTL_S = 86_400
 _SETTING = "setup_link"
-#: The setting in which a running server notes where it is found, so that links made beside it lead to it.
-LISTENING_URL = "listening_url"
+_LISTENING_URL = "listening_url"
 
 
 class SettingStore(Protocol):
@@ -47,6 +46,18 @@ async def is_valid(store: SettingStore, keys: SealingKeys, clock: Clock, token: 
         return False
     expires_at = int(expiry)
     return hmac.compare_digest(digest, _digest(keys, token, expires_at)) and clock.now() < expires_at
+
+
+async def note_url(store: SettingStore, keys: SealingKeys, url: str) -> None:
+    """A running server notes where it is found, so that links made beside it lead to it."""
+    await store.put_setting(_LISTENING_URL, f"{keys.index_digest(b'listening_url', url.encode()).hex()}:{url}")
+
+
+async def noted_url(store: SettingStore, keys: SealingKeys) -> str | None:
+    """What was noted last; a note that somebody else wrote counts as none, or links would lead to him."""
+    digest, _, url = (await store.get_setting(_LISTENING_URL) or "").partition(":")
+    expected = keys.index_digest(b"listening_url", url.encode()).hex()
+    return url if hmac.compare_digest(digest.encode(), expected.encode()) else None
 
 
 def _digest(keys: SealingKeys, token: str, expires_at: int) -> str:

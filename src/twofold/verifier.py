@@ -41,7 +41,7 @@ from twofold.errors import InvalidInput
 from twofold.ports import Receipts
 
 THREE_CODES_PER_MINUTE = 10
-THREE_CODES_PER_SECOND_WITHOUT_ADDRESS = 10
+THREE_CODES_PER_SECOND_WITHOUT_ADDRESS = 200
 PURPOSE_MAX = 128
 
 
@@ -197,7 +197,7 @@ class Verifier:
         if browser is not None or ip is not None or user_agent is not None:
             caller = msgspec.structs.replace(caller, context=Context(ip, user_agent, browser))
         answer = read_answer([code] if code is not None else codes or ())
-        question = Question(answer, factor, authenticator_id, purpose, binding, not self._is_strict)
+        question = Question(answer, factor, authenticator_id, purpose, binding, self._is_strict)
         if len(answer.codes) == 3 and not await self._may_try_three(account_id, caller.context):
             return Throttled(1 if caller.context.ip is None else 60)
         outcome = await self._judge(account_id, question, caller)
@@ -282,10 +282,13 @@ class Verifier:
 
     async def _may_try_three(self, account_id: str, context: Context) -> bool:
         now_s = self._engine.clock.now() // MICROS_PER_S
+        if await self._engine.accounts.load(account_id) is None:
+            return True  # The decision says that there is no such account; a counter for each name would fill the disk.
+        # Per account too: whoever guesses from one network does not use up the tries of another, or of another person.
+        network = "" if context.ip is None else network_of(context.ip)
+        key = self._engine.keys.index_digest(b"three_codes", account_id.encode(), network.encode())
         if context.ip is None:
-            key = self._engine.keys.index_digest(b"three_codes", b"account", account_id.encode())
             return await self._engine.limits.hit(key, now_s, THREE_CODES_PER_SECOND_WITHOUT_ADDRESS)
-        key = self._engine.keys.index_digest(b"three_codes", b"network", network_of(context.ip).encode())
         return await self._engine.limits.hit(key, now_s - now_s % 60, THREE_CODES_PER_MINUTE)
 
     def _show(self, account_id: str, authenticator: Authenticator) -> Pending:

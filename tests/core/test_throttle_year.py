@@ -86,7 +86,7 @@ def spend_a_year(
     while moments and (moment := heapq.heappop(moments))[0] < YEAR_S:
         ledger.clock.set(start_s + moment[0])
         if moment[1] == 0:
-            wait_s = attack_until_stopped(ledger, attack, year, allow_three_codes=three_codes)
+            wait_s = attack_until_stopped(ledger, attack, year, may_send_three=three_codes)
             heapq.heappush(moments, (moment[0] + wait_s, 0))
         elif away is None or not away[0] * DAY_S <= moment[0] < away[1] * DAY_S:
             is_new_browser = rng.random() < 0.1
@@ -106,7 +106,7 @@ def spend_a_year(
     return year
 
 
-def attack_until_stopped(ledger: Ledger, attack: Iterator[Guess], year: Year, *, allow_three_codes: bool) -> int:
+def attack_until_stopped(ledger: Ledger, attack: Iterator[Guess], year: Year, *, may_send_three: bool) -> int:
     """Guess through every door until the lane says when to come back."""
     while True:
         guess = next(attack)
@@ -115,10 +115,10 @@ def attack_until_stopped(ledger: Ledger, attack: Iterator[Guess], year: Year, *,
             authenticator_id=guess.authenticator_id,
             browser=f"made up {year.judged}",
             ip=f"2001:db8::{year.judged:x}",
-            allow_three_codes=allow_three_codes,
+            is_strict=not may_send_three,
         )
         if isinstance(outcome, Throttled):
-            year.ways_missing += allow_three_codes and "three_codes" not in outcome.ways
+            year.ways_missing += may_send_three and "three_codes" not in outcome.ways
             return outcome.retry_after_s
         if isinstance(outcome, Verified):
             year.broken_in += 1

@@ -185,8 +185,8 @@ def test_three_hotp_codes_in_a_row_are_found_within_a_hundred() -> None:
 def test_the_strict_profile_takes_no_three_codes_and_does_not_offer_them() -> None:
     ledger, phone = Ledger.with_totp()
     with pytest.raises(InvalidInput):
-        ledger.verify(*phone.three(ledger.clock.now()), allow_three_codes=False)
-    throttled = exhaust(ledger, phone, allow_three_codes=False)
+        ledger.verify(*phone.three(ledger.clock.now()), is_strict=True)
+    throttled = exhaust(ledger, phone, is_strict=True)
     assert throttled.ways == ("recovery_codes",)
     assert isinstance(ledger.verify(*phone.three(ledger.clock.now())), Verified)
 

@@ -23,6 +23,7 @@ CLAIMS = ReceiptClaims(
     auth_time=1_700_000_000,
     amr=("otp",),
     acr="urn:nist:aal1",
+    via="au_1",
     purpose="pay",
     bnd="b1",
 )

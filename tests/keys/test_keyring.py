@@ -212,7 +212,7 @@ async def test_a_ticket_made_just_before_its_key_changed_is_good_for_its_whole_l
     assert keyring.read_ticket(keyring.issue_ticket(a_ticket(place.clock)))
 
 
-CLAIMS = ReceiptClaims("j", "alice", "shop", "e", 1, 121, 1, ("otp",), "urn:nist:aal1", "pay")
+CLAIMS = ReceiptClaims("j", "alice", "shop", "e", 1, 121, 1, ("otp",), "urn:nist:aal1", "au_1", "pay")
 
 
 async def test_a_receipt_is_checked_under_the_key_that_the_deployment_publishes() -> None:

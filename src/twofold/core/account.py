@@ -37,7 +37,11 @@ RECOVERY = "recovery_codes"
 
 
 class Enrollment(msgspec.Struct, frozen=True, array_like=True):
-    """What is known of an authenticator only while it is pending."""
+    """What is known of an authenticator only while it is pending.
+
+    On an account that is bound, `begun_with` is the digest of the receipt that allowed it, and `begun_via` the
+    authenticator that earned the receipt: it must still be there when this one becomes active.
+    """
 
     expires_at: int
     begun_by: str
@@ -45,6 +49,8 @@ class Enrollment(msgspec.Struct, frozen=True, array_like=True):
     replaces: str | None = None
     failures: int = 0
     failed_at: int = 0
+    begun_with: bytes | None = None
+    begun_via: str | None = None
 
 
 class Authenticator(msgspec.Struct, frozen=True, array_like=True):
@@ -117,7 +123,11 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Account(msgspec.Struct, frozen=True, array_like=True):
-    """The document. `epoch` voids every ticket, receipt, session and known browser made under another one."""
+    """The document. `epoch` voids every ticket, receipt, session and known browser made under another one.
+
+    `unguessable_failed_at` and `replayed_at` are when refusals that cost nothing were last recorded. What would have
+    expired by `forgotten_until` never counts again, even if the clock goes back: that it is spent may be forgotten.
+    """
 
     id: str
     epoch: bytes
@@ -132,6 +142,8 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
     sealed_profile: bytes | None = None
     is_disabled: bool = False
     unguessable_failed_at: int = 0
+    replayed_at: int = 0
+    forgotten_until: int = 0
 
     def find(self, authenticator_id: str) -> Authenticator:
         """The authenticator of that id; raises `Refused("not_found")`."""
@@ -206,7 +218,11 @@ def without_expired(account: Account, now: int) -> Account:
         kept = tuple(a for a in account.authenticators if not a.enrollment or a.enrollment.expires_at > now)
         account = msgspec.structs.replace(account, authenticators=kept)
     if any(s.expires_at <= now for s in account.spent):
-        account = msgspec.structs.replace(account, spent=tuple(s for s in account.spent if s.expires_at > now))
+        account = msgspec.structs.replace(
+            account,
+            spent=tuple(s for s in account.spent if s.expires_at > now),
+            forgotten_until=max(account.forgotten_until, *(s.expires_at for s in account.spent if s.expires_at <= now)),
+        )
     if any(k.expires_at <= now for k in account.kept_answers):
         kept_answers = tuple(k for k in account.kept_answers if k.expires_at > now)
         account = msgspec.structs.replace(account, kept_answers=kept_answers)
@@ -225,19 +241,18 @@ def begin_epoch(account: Account, seed: Seed) -> Account:
     )
 
 
-def spend(account: Account, token_digest: bytes, expires_at: int, now: int) -> Account | None:
-    """The account with a single-use value marked as used, or None when it was used before.
+def spend(account: Account, token_digest: bytes, expires_at: int) -> Account | None:
+    """The account (without what has expired) with a single-use value marked as used, or None when it was used before.
 
     Raises `Refused("too_many")` at 32 values in force: forgetting one of them would make it usable again.
     """
     if any(hmac.compare_digest(s.digest, token_digest) for s in account.spent):
         return None
-    in_force = tuple(s for s in account.spent if s.expires_at > now)
-    if len(in_force) >= SPENT_MAX:
+    if len(account.spent) >= SPENT_MAX:
         raise Refused(
             "too_many", f"{SPENT_MAX} single-use values of this account are in force; wait for them to expire"
         )
-    return msgspec.structs.replace(account, spent=(*in_force, Spent(token_digest, expires_at)))
+    return msgspec.structs.replace(account, spent=(*account.spent, Spent(token_digest, expires_at)))
 
 
 def find_known_browser(account: Account, value: str | None, now: int) -> KnownBrowser | None:

@@ -45,11 +45,21 @@ class Call(Discreet, frozen=True):
         origin: dict[str, Scalar | Sequence[str]] = {
             "application": self.application,
             "admin": self.is_admin or None,
-            "ip": self.context.ip,
-            "user_agent": self.context.user_agent and self.context.user_agent[:USER_AGENT_MAX],
+            "ip": _sound(self.context.ip),
+            "user_agent": _sound(self.context.user_agent),
         }
-        return Event(kind, self.now, derive(self.seed, f"salt|{kind}", SALT_BYTES), {**payload, **origin})
+        return Event(
+            kind,
+            self.now,
+            derive(self.seed, f"salt|{kind}|{payload.get('authenticator')}", SALT_BYTES),
+            {**payload, **origin},
+        )
 
     def message(self, kind: str, payload: Mapping[str, str | int | bool | None]) -> Message:
         """A notice of this call to the person."""
-        return Message(derive_id(self.seed, f"message|{kind}", "me_"), kind, payload)
+        return Message(derive_id(self.seed, f"message|{kind}|{payload.get('authenticator')}", "me_"), kind, payload)
+
+
+def _sound(text: str | None) -> str | None:
+    """What a stranger sent, cut to a length that may be kept, with nothing in it that has no encoding."""
+    return text and text[:USER_AGENT_MAX].encode("utf-8", "replace").decode()

@@ -89,6 +89,11 @@ class Codec:
         return StoredAccount(account_id, version, schema, document, mac)
 
 
+def measure(account: Account) -> int:
+    """The bytes that the document of this account takes."""
+    return len(_encode(account))
+
+
 def _signed_parts(account_id: str, version: int, schema: int, document: bytes) -> tuple[bytes, ...]:
     # Signed numbers of 64 bits, because that is what a database can hold: whatever stands there is checked, not raised.
     numbers = (number.to_bytes(8, signed=True) for number in (version, schema))

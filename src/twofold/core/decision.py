@@ -20,7 +20,10 @@ Way = Literal["known_browser", "webauthn", "recovery_codes", "three_codes"]
 
 
 class ReceiptClaims(msgspec.Struct, frozen=True):
-    """What a receipt states; signed after the commit (`twofold.crypto.receipt`). Times in seconds, as in a JWT."""
+    """What a receipt states; signed after the commit (`twofold.crypto.receipt`). Times in seconds, as in a JWT.
+
+    `via` is the authenticator that earned it: the receipt is void without it.
+    """
 
     jti: str
     sub: str
@@ -31,6 +34,7 @@ class ReceiptClaims(msgspec.Struct, frozen=True):
     auth_time: int
     amr: tuple[str, ...]
     acr: str
+    via: str
     purpose: str | None = None
     bnd: str | None = None
 

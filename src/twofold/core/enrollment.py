@@ -7,6 +7,7 @@ caller never does, or somebody who began first could wait for the owner to scan 
 from __future__ import annotations
 
 import hashlib
+import hmac
 from typing import ClassVar
 
 import msgspec
@@ -79,16 +80,15 @@ def begin_enrollment(
     replaced = account.find(replaces) if replaces is not None else None
     if replaced is not None and replaced.factor in (FIRST_FACTOR, RECOVERY):
         raise Refused("conflict", "only an authenticator that gives codes can be replaced by another one")
-    for authenticator in account.authenticators:
-        enrollment = authenticator.enrollment
-        if (
-            enrollment is not None
-            and authenticator.factor == fresh.factor
-            and enrollment.begun_by == begun_by
-            and enrollment.replaces == replaces
-        ):
-            return Decision(Done()), authenticator
+    begun = _find_begun(account, fresh.factor, replaces, begun_by)
+    if begun is not None and _may_see_again(account, begun, step_up, call):
+        return Decision(Done()), begun
     account = check_step_up(account, step_up, call)
+    begun_with, begun_via = (_receipt_digest(step_up), step_up.via) if step_up and account.is_bound else (None, None)
+    if begun is not None and begun.enrollment is not None:
+        proven = msgspec.structs.replace(begun.enrollment, begun_with=begun_with, begun_via=begun_via)
+        begun = msgspec.structs.replace(begun, enrollment=proven)
+        return Decision(Done(), with_authenticator(account, begun)), begun
     pending = [a for a in account.authenticators if a.state == "pending"]
     kept = tuple(a for a in account.authenticators if len(pending) < PENDING_MAX or a is not pending[0])
     # The first one takes a second place, for the recovery codes that come with it.
@@ -101,7 +101,14 @@ def begin_enrollment(
         "pending",
         fresh.credential,
         call.now,
-        enrollment=Enrollment(call.now + PENDING_TTL_S * MICROS_PER_S, begun_by, not account.is_bound, replaces),
+        enrollment=Enrollment(
+            call.now + PENDING_TTL_S * MICROS_PER_S,
+            begun_by,
+            not account.is_bound,
+            replaces,
+            begun_with=begun_with,
+            begun_via=begun_via,
+        ),
     )
     account = msgspec.structs.replace(account, authenticators=(*kept, authenticator))
     event = call.event("enrollment.begun", factor=fresh.factor, authenticator=authenticator.id, replaces=replaces)
@@ -130,6 +137,10 @@ def confirm_enrollment(
     enrollment = pending.enrollment
     if enrollment is None:
         raise Refused("conflict", "this authenticator is not waiting for its first code")
+    if enrollment.begun_by != call.application and not call.is_admin:
+        raise Refused("not_found", "this enrollment was begun by another application")
+    if enrollment.begun_via is not None and not _is_active(account, enrollment.begun_via):
+        raise Refused("conflict", "the authenticator that allowed this enrollment is gone: begin again")
     wait = delay_s(enrollment.failures) * MICROS_PER_S - (call.now - enrollment.failed_at)
     if call.now >= enrollment.failed_at and wait > 0:
         return Decision(Throttled(-(-wait // MICROS_PER_S)))
@@ -170,7 +181,8 @@ def rename_authenticator(account: Account | None, authenticator_id: str, label: 
     account = without_expired(check_usable(account), call.now)
     renamed = msgspec.structs.replace(account.find(authenticator_id), label=label)
     event = call.event("authenticator.renamed", authenticator=authenticator_id, label=label)
-    return Decision(Done(), with_authenticator(account, renamed), (event,))
+    message = call.message("authenticator.renamed", {"factor": renamed.factor, "label": label})
+    return Decision(Done(), with_authenticator(account, renamed), (event,), (message,))
 
 
 def revoke_authenticator(
@@ -220,26 +232,27 @@ def check_step_up(account: Account, step_up: ReceiptClaims | None, call: Call) -
     detail = f'this needs a fresh receipt of this account: verify with purpose "{MANAGE}" and send it as step_up'
     if step_up is None or not is_receipt_good(account, step_up, call) or step_up.purpose != MANAGE:
         raise Refused("step_up_required", detail)
-    spent = spend_receipt(account, step_up, call)
+    spent = spend_receipt(account, step_up)
     if spent is None:
         raise Refused("step_up_required", "this receipt was used already; " + detail)
     return spent
 
 
 def is_receipt_good(account: Account, claims: ReceiptClaims, call: Call) -> bool:
-    """Whether a receipt, its signature already checked, is in force for this account, application and epoch."""
+    """Whether a receipt, its signature already checked, is in force for this account, application and epoch, and the
+    authenticator that earned it is still there."""
     return (
         claims.sub == account.id
         and claims.aud == call.application
         and claims.epoch == epoch_claim(account)
-        and claims.exp * MICROS_PER_S > call.now
+        and claims.exp * MICROS_PER_S > max(call.now, account.forgotten_until)
+        and _is_active(account, claims.via)
     )
 
 
-def spend_receipt(account: Account, claims: ReceiptClaims, call: Call) -> Account | None:
+def spend_receipt(account: Account, claims: ReceiptClaims) -> Account | None:
     """The account in which the receipt is used up, or None when it was before."""
-    digest = hashlib.sha256(b"twofold/1|receipt|" + claims.jti.encode()).digest()[:16]
-    return spend(account, digest, claims.exp * MICROS_PER_S, call.now)
+    return spend(account, _receipt_digest(claims), claims.exp * MICROS_PER_S)
 
 
 def _refuse_confirmation(
@@ -286,6 +299,45 @@ def _activate(
 
 def _has_recovery_codes(account: Account) -> bool:
     return any(a.factor == RECOVERY for a in account.authenticators)
+
+
+def _find_begun(account: Account, factor: str, replaces: str | None, begun_by: str) -> Authenticator | None:
+    """The open enrollment that this caller began for this factor and this replacement."""
+    for authenticator in account.authenticators:
+        enrollment = authenticator.enrollment
+        if (
+            enrollment is not None
+            and authenticator.factor == factor
+            and (enrollment.begun_by, enrollment.replaces) == (begun_by, replaces)
+        ):
+            return authenticator
+    return None
+
+
+def _may_see_again(account: Account, begun: Authenticator, step_up: ReceiptClaims | None, call: Call) -> bool:
+    """Whether the secret of an open enrollment may be shown again without another proof.
+
+    On a bound account only with the receipt that began it: an application is many people's sessions, and one that was
+    stolen must not get to a secret that its owner is about to scan.
+    """
+    if not account.is_bound or (call.is_admin and step_up is None):
+        return True
+    enrollment = begun.enrollment
+    return (
+        step_up is not None
+        and enrollment is not None
+        and enrollment.begun_with is not None
+        and hmac.compare_digest(enrollment.begun_with, _receipt_digest(step_up))
+        and is_receipt_good(account, step_up, call)
+    )
+
+
+def _receipt_digest(claims: ReceiptClaims) -> bytes:
+    return hashlib.sha256(b"twofold/1|receipt|" + claims.jti.encode()).digest()[:16]
+
+
+def _is_active(account: Account, authenticator_id: str) -> bool:
+    return any(a.id == authenticator_id and a.state == "active" for a in account.authenticators)
 
 
 def _without(account: Account, authenticator_id: str) -> Account:

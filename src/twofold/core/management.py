@@ -60,11 +60,12 @@ def put_account(
     if groups is not None:
         account = msgspec.structs.replace(account, groups=groups)
     event = call.event("account.added" if is_new else "account.changed", groups=groups)
+    told = () if is_new else (call.message("account.changed", {"ip": call.context.ip}),)
     return Decision(
         Done(is_new),
         account,
         (event,),
-        (ContactIndex(profile.contacts),) if profile else (),
+        (ContactIndex(profile.contacts), *told) if profile else (),
         (profile.sealed_with,) if profile else (),
     )
 
@@ -110,7 +111,7 @@ def redeem_receipt(
         raise Refused("receipt_mismatch", "this receipt is not in force for this application and account")
     if (claims.purpose, claims.bnd) != (purpose, binding):
         raise Refused("receipt_mismatch", "this receipt was made for another purpose or binding")
-    spent = spend_receipt(check_usable(without_expired(account, call.now)), claims, call)
+    spent = spend_receipt(check_usable(without_expired(account, call.now)), claims)
     if spent is None:
         raise Refused("receipt_used", "this receipt was used already")
     return Decision(Redeemed(claims), spent, (call.event("receipt.redeemed", purpose=purpose),))

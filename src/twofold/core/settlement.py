@@ -12,7 +12,7 @@ import msgspec
 
 from twofold.core.account import Account
 from twofold.core.audit import EventRow, chain_start, erase, link
-from twofold.core.codec import Codec, StoredAccount, Tombstone
+from twofold.core.codec import DOCUMENT_MAX, Codec, StoredAccount, Tombstone, measure
 from twofold.core.decision import Decision, Effect, Rejected, Verified
 
 Decide = Callable[[Account | None], Decision]
@@ -58,9 +58,16 @@ def settle(standing: Standing, decide: Decide, codec: Codec) -> Settlement:
         row = codec.dump_tombstone(standing.account_id, tombstone.head, version)
         after = Standing(standing.account_id, version, tombstone)
         return Settlement(decision, after, row, tuple(rows), decision.effects, is_deletion=True)
-    changed = msgspec.structs.replace(decision.account, head=head)
+    changed = _with_room(msgspec.structs.replace(decision.account, head=head))
     # A judged answer is always written: on a full account a wrong one would be free, and a right one refused. What it
     # adds is small and bounded by itself.
     row = codec.dump(changed, version, may_exceed=isinstance(decision.outcome, Verified | Rejected))
     after = Standing(standing.account_id, version, changed)
     return Settlement(decision, after, row, tuple(rows), decision.effects)
+
+
+def _with_room(account: Account) -> Account:
+    """The account without its kept answers if it would be too large with them: they are a comfort, the rest is not."""
+    if account.kept_answers and measure(account) > DOCUMENT_MAX:
+        return msgspec.structs.replace(account, kept_answers=())
+    return account

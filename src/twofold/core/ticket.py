@@ -10,7 +10,7 @@ import hashlib
 
 import msgspec
 
-from twofold.core.account import Account, spend
+from twofold.core.account import Account, spend, without_expired
 from twofold.core.clock import MICROS_PER_S
 from twofold.core.verification import epoch_claim
 from twofold.errors import Refused
@@ -42,9 +42,11 @@ def check_ticket(
 
     Raises `Refused("conflict")` unless it was made for exactly this and is neither expired nor used.
     """
+    account = without_expired(account, now)
     problem = (
         "expired"
         if not ticket.issued_at * MICROS_PER_S <= now < ticket.expires_at * MICROS_PER_S
+        or ticket.expires_at * MICROS_PER_S <= account.forgotten_until
         else "for another ceremony"
         if ticket.ceremony != ceremony
         else "for another account"
@@ -60,7 +62,7 @@ def check_ticket(
     if problem is not None:
         raise Refused("conflict", f"this challenge is {problem}")
     digest = hashlib.sha256(b"twofold/1|ticket|" + ticket.challenge).digest()[:16]
-    spent = spend(account, digest, ticket.expires_at * MICROS_PER_S, now)
+    spent = spend(account, digest, ticket.expires_at * MICROS_PER_S)
     if spent is None:
         raise Refused("conflict", "this challenge was answered already")
     return spent

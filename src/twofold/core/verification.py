@@ -52,14 +52,14 @@ QUIET_S = 60
 
 class Question(msgspec.Struct, frozen=True):
     """What is asked of `verify_answer`. `factor` and `authenticator_id` narrow who may judge the answer; `purpose` or
-    `binding` ask for a receipt; `allow_three_codes` is off where the profile is strict."""
+    `binding` ask for a receipt; `is_strict` takes no three-code answers."""
 
     answer: Answer
     factor: str | None = None
     authenticator_id: str | None = None
     purpose: str | None = None
     binding: str | None = None
-    allow_three_codes: bool = True
+    is_strict: bool = False
 
 
 class _Case(msgspec.Struct, frozen=True):
@@ -116,7 +116,7 @@ def check_usable(account: Account | None) -> Account:
 
 def _read_case(account: Account, question: Question, call: Call, factors: Factors) -> _Case:
     answer = question.answer
-    if len(answer.codes) == 3 and not question.allow_three_codes:
+    if len(answer.codes) == 3 and question.is_strict:
         raise InvalidInput("codes", "one code: this profile takes no three-code answers")
     tried = _find_tried(account, question, factors)
     cost = sum(factors[a.factor].cost_ppm(a.credential, answer) for a in tried)
@@ -165,7 +165,7 @@ def _find_ways(case: _Case) -> tuple[Way, ...]:
     if RECOVERY in active:
         ways.append("recovery_codes")
     three = Answer("otp", ("", "", ""))
-    if case.question.allow_three_codes and any(case.factors[name].reads(three) for name in active & set(case.factors)):
+    if not case.question.is_strict and any(case.factors[name].reads(three) for name in active & set(case.factors)):
         ways.append("three_codes")
     return tuple(ways)
 
@@ -211,29 +211,35 @@ def _accept(case: _Case, right: list[tuple[Authenticator, Right]]) -> Decision:
     effects: tuple[Effect, ...] = ()
     if finding.left is not None:
         effects = (call.message("recovery_code.used", {"left": finding.left, "ip": call.context.ip}),)
-    claims = _claims(account, case.factors[authenticator.factor].amr, case.question, call)
+    claims = _claims(case, authenticator)
     outcome = Verified(authenticator.factor, authenticator.id, browser, recovery_codes_left=finding.left, claims=claims)
     kind: EventKind = "password.accepted" if authenticator.factor == FIRST_FACTOR else "code.accepted"
     return Decision(outcome, account, (_event(case, kind, authenticator),), effects)
 
 
 def _refuse_used(case: _Case, authenticator: Authenticator, used: Used) -> Decision:
-    event = _event(case, "code.refused", authenticator, reason="code_already_used")
-    return Decision(Rejected("code_already_used", retry_after_s=used.retry_after_s), case.account, (event,))
+    rejected = Rejected("code_already_used", retry_after_s=used.retry_after_s)
+    if _is_quiet(case.account.replayed_at, case.call):
+        return Decision(rejected)
+    account = msgspec.structs.replace(case.account, replayed_at=case.call.now)
+    return Decision(rejected, account, (_event(case, "code.refused", authenticator, reason=rejected.reason),))
 
 
 def _refuse_wrong(case: _Case, findings: list[tuple[Authenticator, Finding]]) -> Decision:
     call = case.call
     account, offset_s = _keep_traces(case.account, findings)
-    # A failure counts towards the named or only one, else towards the one used last.
-    counted = max((a for a, _ in findings), key=lambda a: a.last_used_at, default=None)
+    # A failure counts towards the named or only one, else towards the one used last; in the strict profile towards
+    # all that were tried (NIST SP 800-63B-4 section 3.2.2).
+    counted = sorted((a for a, _ in findings), key=lambda a: -a.last_used_at)
+    if not case.question.is_strict:
+        counted = counted[:1]
     is_password = case.question.answer.kind == "password"
     reason: Reason = "wrong_password" if is_password else "clock_off" if offset_s is not None else "wrong_code"
     rejected = Rejected(reason, clock_offset_s=offset_s)
-    event = _event(case, "password.refused" if is_password else "code.refused", counted, reason=reason)
+    event = _event(case, "password.refused" if is_password else "code.refused", *counted[:1], reason=reason)
     if _is_unguessable(case.question.answer):
         # Nobody can fill the disk with answers that cost nothing: one event a minute, and how many they were.
-        if not 0 <= call.now - account.unguessable_failed_at < QUIET_S * MICROS_PER_S:
+        if not _is_quiet(account.unguessable_failed_at, call):
             account = msgspec.structs.replace(account, unguessable_failed_at=call.now)
             return Decision(rejected, account, (event,))
         return Decision(rejected) if account is case.account else Decision(rejected, account)
@@ -250,13 +256,19 @@ def _refuse_wrong(case: _Case, findings: list[tuple[Authenticator, Finding]]) ->
             effects.append(call.message("browsers.guessing", {"ip": call.context.ip}))
     if lane.failures == ALERT_FAILURES:
         effects.append(call.message("codes.refused", {"failures": lane.failures, "ip": call.context.ip}))
-    if counted is not None:
-        account, disabled = _count_failure(account, counted.id)
+    for authenticator in counted:
+        account, disabled = _count_failure(account, authenticator.id)
         if disabled is not None:
             names = {"authenticator": disabled.id, "factor": disabled.factor}
             events.append(call.event("authenticator.disabled", **names))
             effects.append(call.message("authenticator.disabled", names))
     return Decision(rejected, account, tuple(events), tuple(effects))
+
+
+def _is_quiet(recorded_at: int, call: Call) -> bool:
+    """Whether a refusal that costs nothing was recorded within the last minute: strangers must not fill the disk. The
+    next event tells how many there were."""
+    return 0 <= call.now - recorded_at < QUIET_S * MICROS_PER_S
 
 
 def _keep_traces(account: Account, findings: list[tuple[Authenticator, Finding]]) -> tuple[Account, int | None]:
@@ -281,7 +293,9 @@ def _count_failure(account: Account, authenticator_id: str) -> tuple[Account, Au
     return with_authenticator(account, changed), changed if state == "disabled" else None
 
 
-def _event(case: _Case, kind: EventKind, authenticator: Authenticator | None, *, reason: str | None = None) -> Event:
+def _event(
+    case: _Case, kind: EventKind, authenticator: Authenticator | None = None, *, reason: str | None = None
+) -> Event:
     codes = len(case.question.answer.codes)
     return case.call.event(
         kind,
@@ -295,7 +309,8 @@ def _event(case: _Case, kind: EventKind, authenticator: Authenticator | None, *,
     )
 
 
-def _claims(account: Account, amr: tuple[str, ...], question: Question, call: Call) -> ReceiptClaims | None:
+def _claims(case: _Case, authenticator: Authenticator) -> ReceiptClaims | None:
+    account, question, call = case.account, case.question, case.call
     if question.purpose is None and question.binding is None:
         return None
     now_s = call.now // MICROS_PER_S
@@ -307,9 +322,10 @@ def _claims(account: Account, amr: tuple[str, ...], question: Question, call: Ca
         iat=now_s,
         exp=now_s + (MANAGE_TTL_S if question.purpose == MANAGE else RECEIPT_TTL_S),
         auth_time=now_s,
-        amr=amr,
+        amr=case.factors[authenticator.factor].amr,
         # Twofold saw one factor; what the application saw before it is the application's to add.
         acr="urn:nist:aal1",
+        via=authenticator.id,
         purpose=question.purpose,
         bnd=question.binding,
     )

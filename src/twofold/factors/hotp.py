@@ -68,13 +68,14 @@ class Hotp:
             window = range(credential.counter + place, min(last + place, COUNTER_MAX))
             firsts = {counter - place for counter in _match(credential, seed, code, window)}
             fitting = firsts if fitting is None else fitting & firsts
-        if fitting:
-            reached = min(fitting) + len(answer.codes)
-            return Right(_encode(msgspec.structs.replace(credential, counter=reached)))
         if len(answer.codes) == 1:
+            # Before "right": a used code may be that of a coming counter too, and it is free to try.
             past = range(max(0, credential.counter - RESYNC_WINDOW), credential.counter)
             if _match(credential, seed, answer.codes[0], past):
                 return Used()
+        if fitting:
+            reached = min(fitting) + len(answer.codes)
+            return Right(_encode(msgspec.structs.replace(credential, counter=reached)))
         return Wrong()
 
 

@@ -6,6 +6,8 @@ back. The window is three steps around the remembered drift of the phone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from twofold.core.account import Authenticator
@@ -29,7 +31,8 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TotpCredential(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept of a TOTP authenticator. `burnt` are steps seen outside the window, never to be accepted."""
+    """What is kept of a TOTP authenticator. `burnt` are steps seen outside the window, never to be accepted; `accepted`
+    the ones accepted within the last ten minutes."""
 
     sealed_seed: bytes
     algorithm: Algorithm = "SHA1"
@@ -40,6 +43,7 @@ class TotpCredential(msgspec.Struct, frozen=True, array_like=True):
     leaning: int = 0
     sighting: Sighting | None = None
     burnt: tuple[int, ...] = ()
+    accepted: tuple[int, ...] = ()
 
 
 _decode = msgspec.msgpack.Decoder(TotpCredential).decode
@@ -82,13 +86,15 @@ class Totp:
         if len(answer.codes) == THREE:
             return _check_three(credential, seed, answer.codes, step_now)
         code = answer.codes[0]
-        fitting = _match(credential, seed, code, window)
+        used = [step for step in credential.accepted if step >= step_now - _reach(credential)]
+        fitting = _match(credential, seed, code, sorted({*window, *used}))
+        # First: two steps may share a code, and a used one is free to try.
+        if any(step in used for step in fitting):
+            return Used(_next_code_in_s(credential, now))
         fresh = [step for step in fitting if step > credential.last_step and step not in credential.burnt]
         if fresh:
             # The latest of them: a code that two steps share must not be good twice.
-            return Right(_encode(_accept(credential, fresh[-1], center)))
-        if fitting:
-            return Used(_next_code_in_s(credential, now))
+            return Right(_encode(_accept(credential, fresh[-1:], center)))
         return _look_around(credential, seed, code, step_now, now)
 
 
@@ -104,19 +110,19 @@ def _check_three(credential: TotpCredential, seed: bytes, codes: tuple[str, ...]
     for last in sorted(fitting or ()):
         steps = range(last - 2, last + 1)
         if steps[0] > credential.last_step and not set(steps) & set(credential.burnt):
-            return Right(_encode(_accept(credential, last, center)))
+            return Right(_encode(_accept(credential, list(steps), center)))
     return Wrong()
 
 
 def _look_around(credential: TotpCredential, seed: bytes, code: str, step_now: int, now: int) -> Finding:
     """After a wrong code: is it one of the past, or of a clock that is off? Nothing found here is ever accepted."""
-    reach = DRIFT_SEARCH_S // credential.period_s
+    reach = _reach(credential)
     fitting = _match(credential, seed, code, range(step_now - reach, step_now + reach + 1))
     if not fitting:
         return Wrong()
     step = min(fitting, key=lambda s: abs(s - step_now))
     if step <= credential.last_step or step in credential.burnt:
-        return Used(_next_code_in_s(credential, now))
+        return Wrong()
     sighting = Sighting(step, step - step_now, now)
     # One such code alone must tell a guesser nothing: only a second, later one with the same distance is named.
     before = credential.sighting
@@ -135,8 +141,9 @@ def _look_around(credential: TotpCredential, seed: bytes, code: str, step_now: i
     return Wrong(_encode(changed), sighting.offset * credential.period_s if is_sure else None)
 
 
-def _accept(credential: TotpCredential, step: int, center: int) -> TotpCredential:
-    """The step is the last accepted one now; two successes in a row on one side move the window by one step."""
+def _accept(credential: TotpCredential, steps: list[int], center: int) -> TotpCredential:
+    """The steps are the last accepted ones now; two successes in a row on one side move the window by one step."""
+    step = steps[-1]
     lean = step - center
     drift = credential.drift
     if abs(lean) > WINDOW_STEPS:
@@ -151,10 +158,16 @@ def _accept(credential: TotpCredential, step: int, center: int) -> TotpCredentia
         leaning=lean,
         sighting=None,
         burnt=tuple(s for s in credential.burnt if s > step),
+        accepted=(*(s for s in credential.accepted if s >= center - drift - _reach(credential)), *steps),
     )
 
 
-def _match(credential: TotpCredential, seed: bytes, code: str, steps: range) -> tuple[int, ...]:
+def _reach(credential: TotpCredential) -> int:
+    """How many steps to either side of now are looked at after a wrong code."""
+    return DRIFT_SEARCH_S // credential.period_s
+
+
+def _match(credential: TotpCredential, seed: bytes, code: str, steps: Iterable[int]) -> tuple[int, ...]:
     return matching_counters(seed, code, steps, digits=credential.digits, algorithm=credential.algorithm)
 
 

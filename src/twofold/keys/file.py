@@ -56,7 +56,7 @@ class FileKeyProvider:
         """The key; raises `Unavailable` when the file is gone or holds another master key."""
         try:
             return self._read().decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _additional_data(key_id))
-        except (InvalidTag, ValueError):
+        except (InvalidTag, TypeError, ValueError):
             raise Unavailable(f"key {key_id} was wrapped by another master key, or changed") from None
 
     def describe(self) -> str:

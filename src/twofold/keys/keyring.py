@@ -167,6 +167,9 @@ class Keyring:
 
     async def _adopt(self, rows: Sequence[WrappedKey]) -> None:
         for row in rows:
+            # The id is bound by the wrapping, so a row whose purpose was exchanged does not pass.
+            if not row.id.startswith(f"{row.purpose}-"):
+                raise Unavailable(f"key {row.id} is not for {row.purpose}")
             self._rows[row.id] = row
             if row.state == "destroyed":
                 self._plain.pop(row.id, None)

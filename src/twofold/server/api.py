@@ -6,7 +6,6 @@ The same table makes the OpenAPI document (`openapi.py`), so neither knows a cal
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,7 +17,6 @@ from starlette.types import Receive, Scope, Send
 
 from twofold.core.account import check_account_id
 from twofold.core.idempotency import IdempotencyKey
-from twofold.crypto.digest import length_prefixed
 from twofold.engine import Caller
 from twofold.errors import TwofoldError
 from twofold.server import calls, wire
@@ -179,9 +177,10 @@ class _Route(msgspec.Struct, frozen=True):
 class Api:
     """The ASGI application behind `/api/v1`."""
 
-    def __init__(self, services: Services, access: Access) -> None:
+    def __init__(self, services: Services, access: Access, keyed_digest: Callable[..., bytes]) -> None:
         self._services = services
         self._access = access
+        self._keyed_digest = keyed_digest
         self._running: dict[bytes, asyncio.Event] = {}
         self._routes: dict[int, dict[tuple[str | None, ...], dict[str, _Route]]] = {}
         for operation in OPERATIONS:
@@ -205,6 +204,8 @@ class Api:
             return
         except Exception as error:  # noqa: BLE001 - the last resort: whatever it was, the answer is a refusal
             problem = _as_problem(error, name)
+            if problem.status == 403:
+                log.warning("refused %s: %s", name, problem.code)
             self._services.metrics.throttled += problem.status == 429
             status = problem.status
             body, headers = dump_problem(problem)
@@ -238,7 +239,7 @@ class Api:
             raw = await read_body(receive, headers)
             body = route.body.read(raw, headers)
             if operation.method == "POST":
-                key = _idempotency_key(application.id, scope, headers, raw)
+                key = self._read_idempotency_key(application.id, scope, headers, raw)
         request = Request(
             Caller(application.id, "admin" in application.scopes, idempotency=key),
             account_id,
@@ -251,6 +252,18 @@ class Api:
             return await operation.run(self._services, request)
         return await self._run_once(operation, request, key)
 
+    def _read_idempotency_key(
+        self, application_id: str, scope: Scope, headers: Headers, raw: bytes
+    ) -> IdempotencyKey | None:
+        key = read_idempotency_key(headers)
+        if key is None:
+            return None
+        # Keyed, because they are kept in a readable place, and a body with a code or a password is soon guessed.
+        place = (application_id.encode(), scope["method"].encode(), scope["raw_path"], key)
+        return IdempotencyKey(
+            self._keyed_digest(b"idempotency key", *place)[:16], self._keyed_digest(b"idempotency body", raw)[:16]
+        )
+
     async def _run_once(self, operation: Operation, request: Request[Any], key: IdempotencyKey) -> Reply:
         """One at a time under one key: a repeated call waits for the first, and then finds its kept answer."""
         while (running := self._running.get(key.key_digest)) is not None:
@@ -261,14 +274,6 @@ class Api:
         finally:
             del self._running[key.key_digest]
             ended.set()
-
-
-def _idempotency_key(application_id: str, scope: Scope, headers: Headers, raw: bytes) -> IdempotencyKey | None:
-    key = read_idempotency_key(headers)
-    if key is None:
-        return None
-    place = length_prefixed(application_id.encode(), scope["method"].encode(), scope["raw_path"], key)
-    return IdempotencyKey(hashlib.sha256(place).digest()[:16], hashlib.sha256(raw).digest()[:16])
 
 
 def _read_step_up(headers: Headers) -> str | None:

@@ -48,6 +48,7 @@ def create_app(deployment: Deployment, *, clock: Callable[[], float] = monotonic
     api = Api(
         Services(deployment.verifier, deployment.store, metrics),
         Access(deployment.applications, clock=clock),
+        deployment.keyring.index_digest,
     )
     everything_else = Starlette(
         routes=[*_open_routes(deployment, metrics), *_page_routes(deployment)],
@@ -110,6 +111,7 @@ def _open_routes(deployment: Deployment, metrics: Metrics) -> list[Route]:
         try:
             deployment.clock.now()
             await deployment.keyring.check()
+            await deployment.store.check()
             await deployment.keyring.refresh()
         except Unavailable as error:
             body, headers = dump_problem(Problem(503, "unavailable", str(error), retry_after_s=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from typing import Generic, TypeVar
@@ -14,6 +15,7 @@ from twofold.errors import InvalidInput
 from twofold.server.problems import Problem, explain
 
 BODY_BYTES_MAX = 64 * 1024
+BODY_S = 30
 IDEMPOTENCY_KEY_MAX = 255
 
 #: Of these, two would mean that somebody in between and we may each believe another one.
@@ -77,13 +79,18 @@ async def read_body(receive: Receive, headers: Headers) -> bytes:
         raise Problem(400, "bad_request", "Content-Length is not a number")
     if len(length) > 10 or int(length) > BODY_BYTES_MAX:
         raise too_large()
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body", False) and len(body) <= BODY_BYTES_MAX:
-        message = await receive()
-        body += message.get("body", b"")
-    if message["type"] == "http.disconnect":
-        raise ClientGone
+    body = b""
+    more = True
+    try:
+        async with asyncio.timeout(BODY_S):
+            while more and len(body) <= BODY_BYTES_MAX:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGone
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+    except TimeoutError:
+        raise Problem(400, "bad_request", f"the body did not come within {BODY_S} seconds") from None
     if len(body) > BODY_BYTES_MAX:
         raise too_large()
     return body

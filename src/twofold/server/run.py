@@ -21,7 +21,8 @@ from twofold.config import Settings, check_public_url
 from twofold.errors import ConfigurationError
 from twofold.server.app import create_app
 from twofold.server.logs import configure_logs
-from twofold.setup_link import LISTENING_URL, new_link
+from twofold.server.protocol import BoundedProtocol
+from twofold.setup_link import new_link, note_url
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -48,11 +49,11 @@ def serve(settings: Settings, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT
 
 async def _serve(settings: Settings, public_url: str, listener: socket.socket, url: str) -> None:
     async with deployment(settings) as opened:
-        await opened.store.put_setting(LISTENING_URL, public_url)
+        await note_url(opened.store, opened.keyring, public_url)
         link = await new_link(opened.store, opened.keyring, opened.clock, SystemEntropy(), public_url)
         config = uvicorn.Config(
             create_app(opened),
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -42,10 +42,13 @@ class Task(Generic[T]):
         """Keep the result until the commit."""
         self.result, self.error = result, None
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Keep the error until the commit."""
-        # A future refuses StopIteration, and its refusal would leave the rest of the batch without an answer.
-        self.error = RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
+        # A future refuses StopIteration, and its refusal would leave the rest of the batch without an answer; what is
+        # no Exception (a panic of a library, an interrupt) would end the caller's loop instead of its call.
+        if not isinstance(error, Exception) or isinstance(error, StopIteration):
+            error = RuntimeError(repr(error))
+        self.error = error
 
     def answer(self) -> None:
         """Wake the caller, unless it has gone away; on its event loop only."""

@@ -60,7 +60,7 @@ def fold(
                 raise lost(account_id)
             standing = standings.get(account_id) or load_standing(account_id, rows.get(account_id), codec)
             settlement = settle_sealed(standing, attempt.decide, codec, active_keys)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's and no other attempt's
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's and no other attempt's
             attempt.fail(error)
             continue
         standings[account_id] = settlement.standing

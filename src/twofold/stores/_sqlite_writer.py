@@ -55,8 +55,8 @@ class Job(Task[T]):
 
     __slots__ = ("run",)
 
-    def __init__(self, run: Callable[[sqlite3.Connection], T]) -> None:
-        super().__init__(None)
+    def __init__(self, run: Callable[[sqlite3.Connection], T], lane: str | None = None) -> None:
+        super().__init__(lane)
         self.run = run
 
 
@@ -95,9 +95,9 @@ class Writer:
         """
         return self._collector.put(Attempt(account_id, decide))
 
-    def run(self, run: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
-        """The same for any other write."""
-        return self._collector.put(Job(run))
+    def run(self, run: Callable[[sqlite3.Connection], T], lane: str | None = None) -> asyncio.Future[T]:
+        """The same for any other write; those of one lane take turns with the others as one account's attempts do."""
+        return self._collector.put(Job(run, lane))
 
     def close(self) -> None:
         """Finish what waits, then end."""
@@ -125,7 +125,7 @@ class Writer:
                     self._commit([task])
             else:
                 batch[0].fail(_translate(failure.__cause__))
-        except Exception as error:  # noqa: BLE001 - this thread must outlive whatever happens to one batch
+        except BaseException as error:  # noqa: BLE001 - this thread must outlive whatever happens to one batch
             # BEGIN or COMMIT failed: no answer of this batch stands on a committed state, refusals included.
             for task in batch:
                 task.fail(_translate(error))
@@ -151,7 +151,7 @@ class Writer:
                     task.succeed(task.run(self._connection))
             if attempts:
                 self._settle(attempts)
-        except Exception as error:
+        except BaseException as error:
             raise _StatementFailed from error
 
     def _settle(self, attempts: Sequence[Attempt]) -> None:

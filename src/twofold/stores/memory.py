@@ -187,6 +187,11 @@ class MemoryStore:
         """How many rows there are, tombstones and the deployment's own among them."""
         return len(self._rows)
 
+    async def check(self) -> None:
+        """Raises `Unavailable` after `close`."""
+        if self._is_closed:
+            raise Unavailable("the store is closed")
+
     async def get_setting(self, name: str) -> str | None:
         """A value that was put under this name."""
         return self._settings.get(name)

@@ -149,7 +149,8 @@ class SqliteStore:
             connection.execute("DELETE FROM rate WHERE window < ?", (window - WINDOWS_KEPT_S,))
             return connection.execute(sql, (window, key_hmac, cap)).rowcount > 0
 
-        return await self._write(run)
+        # No account has such an id, so the lane is this counter's own.
+        return await self._write(run, lane=f"\0{key_hmac.hex()}")
 
     async def take(self, limit: int, now: int, lease_s: int) -> Sequence[OutboxRow]:
         """`attempts` counts this one too."""
@@ -191,6 +192,10 @@ class SqliteStore:
         ((count,),) = await self._read("SELECT count(*) FROM accounts")
         return int(count)
 
+    async def check(self) -> None:
+        """Raises `Unavailable` unless a transaction can be written now."""
+        await self._write(lambda connection: None)
+
     async def get_setting(self, name: str) -> str | None:
         """A value that was put under this name."""
         rows = await self._read("SELECT value FROM settings WHERE name = ?", name)
@@ -203,9 +208,9 @@ class SqliteStore:
     async def _execute(self, sql: str, *values: object) -> int:
         return await self._write(lambda connection: connection.execute(sql, values).rowcount)
 
-    async def _write(self, run: Callable[[sqlite3.Connection], T]) -> T:
+    async def _write(self, run: Callable[[sqlite3.Connection], T], *, lane: str | None = None) -> T:
         self._check_usable()
-        return await self._writer.run(run)
+        return await self._writer.run(run, lane)
 
     async def _read(self, sql: str, *values: object) -> list[Any]:
         self._check_usable()
