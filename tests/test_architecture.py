@@ -25,7 +25,10 @@ PURE_STDLIB = (
 
 # The verifier and what stands beside it: all that waits without knowing HTTP or a concrete class.
 SHELL = "core ports crypto engine hash_pool credentials"
-SERVER = "core ports config verifier directory engine credentials applications inspection crypto.digest factors.otpauth qr server"
+SERVER = (
+    "core ports config verifier directory engine credentials applications inspection"
+    " crypto.digest factors.otpauth qr server"
+)
 
 # What a module may import, by the longest name that fits it: names inside twofold, then packages from outside.
 # `errors` is open to all. The standard library is open to all but the pure rooms, which see `PURE_STDLIB` only.

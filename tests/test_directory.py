@@ -200,8 +200,18 @@ async def test_an_imported_secret_works_at_once_with_its_own_parameters(
     assert confirmed.recovery_codes == ()
     code = code_at(SECRET, int(clock.now_s) // 60, digits=8, algorithm="SHA256")
     assert isinstance(await deployment.verifier.verify("alice", code=code), Verified)
-    await directory.import_authenticator("alice", "hotp", OtpParameters(SECRET, counter=9), caller=ADMIN)
-    assert isinstance(await deployment.verifier.verify("alice", code=code_at(SECRET, 9), factor="hotp"), Verified)
+    other = SECRET[::-1]
+    await directory.import_authenticator("alice", "hotp", OtpParameters(other, counter=9), caller=ADMIN)
+    assert isinstance(await deployment.verifier.verify("alice", code=code_at(other, 9), factor="hotp"), Verified)
+
+
+async def test_trap_05_a_secret_that_the_account_has_already_is_refused(directory: Directory) -> None:
+    await directory.put("alice")
+    await directory.import_authenticator("alice", "totp", OtpParameters(SECRET), caller=ADMIN)
+    with pytest.raises(Refused) as refused:
+        await directory.import_authenticator("alice", "hotp", OtpParameters(SECRET), caller=ADMIN)
+    assert refused.value.code == "conflict"
+    assert await directory.import_authenticator("alice", "hotp", OtpParameters(SECRET[::-1]), caller=ADMIN)
 
 
 @pytest.mark.parametrize(

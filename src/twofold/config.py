@@ -85,7 +85,11 @@ def check_public_url(url: str) -> str:
 
     Plain http goes to loopback and private addresses only: anywhere else codes would cross the network in clear.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise ConfigurationError(f"PUBLIC_URL {url!r}: expected an origin such as https://login.example.com") from None
     origin = f"{parts.scheme}://{parts.netloc}"
     if parts.scheme not in ("http", "https") or not parts.hostname or url.rstrip("/") != origin or parts.username:
         raise ConfigurationError(f"PUBLIC_URL {url!r}: expected an origin such as https://login.example.com")

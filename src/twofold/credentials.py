@@ -19,7 +19,7 @@ from twofold.core.verification import SEED_FIELD
 from twofold.crypto.argon2 import RECOMMENDED, SALT_BYTES, Argon2
 from twofold.crypto.otp import COUNTER_MAX, DIGITS_MAX, DIGITS_MIN, PERIOD_S_MAX, PERIOD_S_MIN, Algorithm
 from twofold.crypto.seal import NONCE_BYTES
-from twofold.errors import InvalidInput, Unavailable
+from twofold.errors import DataKeyMissing, InvalidInput, Unavailable
 from twofold.factors import otpauth
 from twofold.factors.hotp import Hotp
 from twofold.factors.password import Password, prepare_password
@@ -59,6 +59,8 @@ class OtpParameters(Discreet, frozen=True):
             raise InvalidInput("period", f"{PERIOD_S_MIN} to {PERIOD_S_MAX} seconds")
         if not 0 <= self.counter < COUNTER_MAX:
             raise InvalidInput("counter", "0 to 2^63 - 2")
+        if len(self.secret) < otpauth.SECRET_BYTES_MIN:
+            raise InvalidInput("secret", f"at least {otpauth.SECRET_BYTES_MIN * 8} bits")
         if is_strict and len(self.secret) < STRICT_SEED_BYTES_MIN:
             raise InvalidInput("secret", f"at least {STRICT_SEED_BYTES_MIN * 8} bits in the strict profile")
         return self
@@ -120,11 +122,13 @@ class Credentials:
         return any(hmac.compare_digest(seed, secret) for seed in seeds)
 
     def is_available(self, account_id: str, authenticator: Authenticator) -> bool:
-        """Whether what it keeps can be opened; raises nothing."""
+        """Whether what it keeps can be opened; raises `DataKeyMissing` to be asked again."""
         if authenticator.factor not in ("totp", "hotp"):
             return True
         try:
             self.read_otp(account_id, authenticator)
+        except DataKeyMissing:
+            raise
         except Unavailable:
             return False
         return True

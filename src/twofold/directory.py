@@ -32,7 +32,7 @@ from twofold.core.throttle import COST_MIN_PPM, find_wait, refill
 from twofold.core.verification import check_usable
 from twofold.credentials import Credentials, OtpFactor, OtpParameters
 from twofold.engine import LOCAL, Caller, Engine
-from twofold.errors import InvalidInput, Refused, TamperedRecord
+from twofold.errors import DataKeyMissing, InvalidInput, Refused, TamperedRecord
 from twofold.factors.diagnosis import diagnose_hotp, diagnose_totp
 from twofold.factors.password import check_new_password
 from twofold.factors.recovery_codes import codes_left
@@ -117,11 +117,16 @@ class Directory:
         """The account as it is now; raises `Refused("not_found")`. One that cannot be trusted is `unavailable`."""
         try:
             account = await self._engine.accounts.load(account_id)
-        except TamperedRecord:
+        except TamperedRecord as tampered:
+            await self._engine.raise_alarm(account_id, tampered)
             return AccountView(account_id, "", "unavailable", (), 0, "open", None, (), ())
         if account is None:
             raise Refused("not_found", "there is no account of that id")
-        return self._view(account)
+        while True:
+            try:
+                return self._view(account)
+            except DataKeyMissing as missing:
+                await self._engine.keys.fetch(missing.key_id)
 
     async def delete(self, account_id: str, *, caller: Caller = LOCAL) -> None:
         """Remove the account and all its rows; a tombstone keeps the audit chain unbroken."""

@@ -110,7 +110,7 @@ class Engine:
                 await self.keys.refresh()
                 continue
             except TamperedRecord as tampered:
-                await self._raise_alarm(account_id, tampered, caller)
+                await self.raise_alarm(account_id, tampered, caller)
                 raise
             asked = decision.outcome
             if isinstance(asked, PREPARE_AGAIN):
@@ -127,14 +127,15 @@ class Engine:
 
     def _count_unrecorded(self, account_id: str, decision: Decision) -> None:
         # Answers that are turned away write no event; the next event tells how many there were.
-        if decision.events:
+        if any("unrecorded_before" in event.payload for event in decision.events):
             self._unrecorded.pop(account_id, None)
         elif isinstance(decision.outcome, Throttled | Rejected):
             if len(self._unrecorded) >= _REMEMBERED_MAX:
                 self._unrecorded.pop(next(iter(self._unrecorded)))
             self._unrecorded[account_id] = self._unrecorded.get(account_id, 0) + 1
 
-    async def _raise_alarm(self, account_id: str, tampered: TamperedRecord, caller: Caller) -> None:
+    async def raise_alarm(self, account_id: str, tampered: TamperedRecord, caller: Caller = LOCAL) -> None:
+        """Log that an account was changed from outside, and record it in the deployment's own chain: once a minute."""
         log.error("ALARM account=%r: %s", account_id, tampered)
         now = self.clock.now()
         if account_id == DEPLOYMENT or now - self._alarmed.get(account_id, -(10**18)) < 60 * MICROS_PER_S:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
+from twofold.core.account import AuditHead
 from twofold.core.audit import ChainBreak, EventRow, verify_chain
 from twofold.core.codec import Codec, Tombstone
 from twofold.credentials import Credentials
@@ -60,11 +61,24 @@ class Inspection:
             except TamperedRecord as error:
                 broken = broken or ChainBreak(row.account_id, 0, str(error))
                 continue
-            chain: list[EventRow] = []
-            while page := await self._accounts.events(row.account_id, after_seq=chain[-1].seq if chain else 0):
-                chain += page
+            chain, head = await self._read_chain(row.account_id, head)
             events += len(chain)
             broken = broken or verify_chain(row.account_id, chain, head)
         for account_id in await self._accounts.orphans():
             broken = broken or ChainBreak(account_id, 0, "the account's row is gone while its events are there")
         return AuditReport(broken is None, accounts, events, broken)
+
+    async def _read_chain(self, account_id: str, head: AuditHead) -> tuple[list[EventRow], AuditHead]:
+        """All events and the head that belongs to them, also while the account goes on."""
+        chain: list[EventRow] = []
+        while True:
+            while page := await self._accounts.events(account_id, after_seq=chain[-1].seq if chain else 0):
+                chain += page
+            if len(chain) <= head.seq:
+                return chain, head
+            account = await self._accounts.load(account_id)
+            if account is None or account.head.seq <= head.seq:
+                return chain, head  # Nobody of ours wrote what is beyond the head.
+            head = account.head
+            if len(chain) > head.seq:
+                return chain[: head.seq], head

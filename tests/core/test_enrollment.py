@@ -200,8 +200,9 @@ def test_trap_51_the_oldest_of_two_pending_enrollments_makes_room_for_a_third() 
     pending = [a.id for a in ledger.account.authenticators]
     assert pending == [phone.id for phone in phones[1:]]
     assert len(pending) == PENDING_MAX
-    assert refusal(lambda: ledger.confirm(phones[0], right_code(ledger, phones[0]))) == "not_found"
-    assert isinstance(ledger.confirm(phones[1], right_code(ledger, phones[1])), Confirmed)
+    assert refusal(lambda: ledger.confirm(phones[0], right_code(ledger, phones[0]), application="one")) == "not_found"
+    assert refusal(lambda: ledger.confirm(phones[1], right_code(ledger, phones[1]), application="one")) == "not_found"
+    assert isinstance(ledger.confirm(phones[1], right_code(ledger, phones[1]), application="two"), Confirmed)
 
 
 def test_an_account_has_at_most_twenty_authenticators() -> None:

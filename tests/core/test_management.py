@@ -6,7 +6,7 @@ from tests.kit import reason_of
 from tests.ledger import Ledger
 
 from twofold.core.attempt import Call
-from twofold.core.decision import ContactIndex, Done, ReceiptClaims, Redeemed, Throttled, Verified
+from twofold.core.decision import ContactIndex, Done, Message, ReceiptClaims, Redeemed, Throttled, Verified
 from twofold.core.management import ProfileChange, delete_account, put_account, record_event, redeem_receipt
 from twofold.errors import Refused
 
@@ -48,7 +48,10 @@ def test_putting_an_account_creates_it_and_putting_it_again_changes_what_is_sent
     assert ledger.account.epoch == epoch
     assert ledger.last is not None
     assert ledger.last.decision.sealed_with == ("data-1",)
-    assert ledger.effects == [ContactIndex((("email", b"k"),))]
+    index, told = ledger.effects
+    assert index == ContactIndex((("email", b"k"),))
+    assert isinstance(told, Message)
+    assert told.kind == "account.changed"
     assert ledger.kinds == ["account.added", "account.changed", "account.changed"]
 
 

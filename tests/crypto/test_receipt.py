@@ -59,6 +59,7 @@ def test_rfc7519_another_library_verifies_a_receipt_with_the_published_key() -> 
     claims = json.loads(read.payload)
     assert claims == {
         "jti": "j" * 22,
+        "via": "au_1",
         "sub": "alice",
         "aud": "shop",
         "epoch": "e" * 16,

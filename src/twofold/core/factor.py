@@ -78,10 +78,15 @@ class Used(msgspec.Struct, frozen=True):
 
 
 class Wrong(msgspec.Struct, frozen=True):
-    """The answer is wrong. `credential` when the factor keeps something of it, `clock_offset_s` when it is sure."""
+    """The answer is wrong. `credential` when the factor keeps something of it, `clock_offset_s` when it is sure.
+
+    `is_overtaken`: it was right once, but a later one was accepted first; it is charged, for it was not used.
+    """
 
     credential: bytes | None = None
     clock_offset_s: int | None = None
+    is_overtaken: bool = False
+    retry_after_s: int | None = None
 
 
 class Held(msgspec.Struct, frozen=True):

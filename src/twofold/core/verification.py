@@ -234,9 +234,12 @@ def _refuse_wrong(case: _Case, findings: list[tuple[Authenticator, Finding]]) ->
     if not case.question.is_strict:
         counted = counted[:1]
     is_password = case.question.answer.kind == "password"
+    overtaken = next((f for _, f in findings if isinstance(f, Wrong) and f.is_overtaken), None)
     reason: Reason = "wrong_password" if is_password else "clock_off" if offset_s is not None else "wrong_code"
     rejected = Rejected(reason, clock_offset_s=offset_s)
-    event = _event(case, "password.refused" if is_password else "code.refused", *counted[:1], reason=reason)
+    if overtaken is not None:
+        rejected = Rejected("code_already_used", retry_after_s=overtaken.retry_after_s)
+    event = _event(case, "password.refused" if is_password else "code.refused", *counted[:1], reason=rejected.reason)
     if _is_unguessable(case.question.answer):
         # Nobody can fill the disk with answers that cost nothing: one event a minute, and how many they were.
         if not _is_quiet(account.unguessable_failed_at, call):

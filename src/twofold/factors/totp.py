@@ -122,7 +122,7 @@ def _look_around(credential: TotpCredential, seed: bytes, code: str, step_now: i
         return Wrong()
     step = min(fitting, key=lambda s: abs(s - step_now))
     if step <= credential.last_step or step in credential.burnt:
-        return Wrong()
+        return Wrong(is_overtaken=True, retry_after_s=_next_code_in_s(credential, now))
     sighting = Sighting(step, step - step_now, now)
     # One such code alone must tell a guesser nothing: only a second, later one with the same distance is named.
     before = credential.sighting

@@ -39,7 +39,10 @@ class FileKeyProvider:
                 raise ConfigurationError(
                     f"the master key {path} is missing: put back the file that belongs to this database"
                 )
-            _create(path, entropy.bytes(_KEY_BYTES))
+            try:
+                _create(path, entropy.bytes(_KEY_BYTES))
+            except OSError as error:
+                raise ConfigurationError(f"the master key {path} cannot be made ({error.strerror})") from None
         provider = cls(path, entropy)
         try:
             provider._read()

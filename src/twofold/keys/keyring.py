@@ -20,7 +20,7 @@ from twofold.ports import Clock, Entropy, KeyProvider, KeyPurpose, KeyStore, Wra
 
 PURPOSES: tuple[KeyPurpose, ...] = ("data", "integrity", "index", "ticket", "receipt")
 TICKET_KEY_ROTATED_AFTER_S = 86_400
-TICKET_KEY_KEPT_S = 86_400 + 900
+TICKET_KEY_KEPT_S = 900
 _MICROS = 1_000_000
 
 
@@ -148,13 +148,16 @@ class Keyring:
 
     def read_ticket(self, text: str) -> Ticket:
         """The ticket of a text; raises `InvalidInput`."""
-        oldest = self._clock.now() - TICKET_KEY_KEPT_S * _MICROS
-        keys = {
-            i: k
-            for i, k in self._of("ticket").items()
-            if self._rows[i].created_at > oldest or i == self._active["ticket"]
-        }
-        return read_ticket(text, keys)
+        keys = self._of("ticket")
+        newest_first = sorted(keys, key=lambda key_id: self._rows[key_id].created_at, reverse=True)
+        # A key is good until a quarter of an hour after the next one took its place, whenever that was.
+        replaced_after = self._clock.now() - TICKET_KEY_KEPT_S * _MICROS
+        good = newest_first[:1] + [
+            key_id
+            for key_id, successor in zip(newest_first[1:], newest_first, strict=False)
+            if self._rows[successor].created_at > replaced_after
+        ]
+        return read_ticket(text, {key_id: keys[key_id] for key_id in good})
 
     def _check_not_lost(self) -> None:
         if self._is_lost:
