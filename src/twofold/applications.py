@@ -112,7 +112,10 @@ def _check_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check_origin(origin: str) -> str:
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        raise InvalidInput("origin", "an exact origin such as https://app.example.com") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or f"{parts.scheme}://{parts.netloc}" != origin:
         raise InvalidInput("origin", "an exact origin such as https://app.example.com")
     return origin

@@ -104,7 +104,7 @@ def test_check_names_accounts_whose_documents_were_changed_or_exchanged(
     assert states == {"me": "unavailable", "them": "unavailable", "you": "unavailable", "others": "empty"}
     refused = invoke("account", "verify", "me", typed=f"{enrolled[0].code()}\n")
     assert (refused.exit_code, refused.stderr) == (69, "")
-    assert refused.stdout.startswith("not judged (unavailable): account me does not carry")
+    assert refused.stdout.startswith("not judged (unavailable): account me was changed")
 
 
 def test_audit_log_holds_and_is_counted(invoke: Invoke, enrolled: tuple[Phone, list[str]]) -> None:

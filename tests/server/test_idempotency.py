@@ -89,7 +89,7 @@ async def test_secrets_that_are_shown_once_are_shown_again_to_the_same_call_only
     [
         ("recovery-codes", {}),
         ("events", {"type": "signed_out_everywhere"}),
-        ("authenticators", {"factor": "hotp", "secret": SECRET, "confirmed": True}),
+        ("authenticators", {"factor": "hotp", "secret": SECRET[::-1], "confirmed": True}),
     ],
 )
 async def test_a_repeated_management_call_happens_once(server: Server, path: str, body: Any) -> None:

@@ -17,6 +17,7 @@ from twofold.bootstrap import open_deployment
 from twofold.config import Settings
 from twofold.errors import ConfigurationError
 from twofold.server.run import serve
+from twofold.setup_link import noted_url
 
 PROGRAM = """
 import os, sys
@@ -114,7 +115,9 @@ async def test_the_port_that_was_picked_is_part_of_receipts_and_noted_with_the_d
     assert redeemed.status_code == 200
     await running.end()
     deployment = await open_deployment(Settings(data_dir=running.data_dir))
-    assert await deployment.store.get_setting("listening_url") == running.url
+    assert await noted_url(deployment.store, deployment.keyring) == running.url
+    await deployment.store.put_setting("listening_url", "https://evil.example")
+    assert await noted_url(deployment.store, deployment.keyring) is None
     await deployment.close()
 
 

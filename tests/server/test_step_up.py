@@ -31,6 +31,7 @@ async def test_a_receipt_states_who_when_and_for_what(server: Server) -> None:
     claims = await read_receipt(server, answer["receipt"])
     assert len(claims.pop("jti")) >= 20
     assert claims.pop("epoch")
+    assert claims.pop("via") == answer["authenticator_id"]
     assert claims == {
         "iss": URL,
         "aud": server.key.split("_")[1],

@@ -19,7 +19,7 @@ from twofold.core.account import (
 from twofold.core.attempt import Call
 from twofold.core.audit import EventKind
 from twofold.core.decision import ContactIndex, Decision, Done, ReceiptClaims, Redeemed
-from twofold.core.enrollment import NewCredential, is_receipt_good, spend_receipt
+from twofold.core.enrollment import NewCredential, is_receipt_good, is_receipt_spent, spend_receipt
 from twofold.core.throttle import Lane
 from twofold.core.verification import check_usable
 from twofold.errors import Refused
@@ -107,6 +107,8 @@ def redeem_receipt(
     account: Account | None, claims: ReceiptClaims, call: Call, *, purpose: str | None, binding: str | None
 ) -> Decision:
     """Use a receipt up, once. Raises `Refused`: `receipt_mismatch` (nothing is consumed), `receipt_used`."""
+    if account is not None and claims.aud == call.application and is_receipt_spent(account, claims):
+        raise Refused("receipt_used", "this receipt was used already")
     if account is None or not is_receipt_good(account, claims, call):
         raise Refused("receipt_mismatch", "this receipt is not in force for this application and account")
     if (claims.purpose, claims.bnd) != (purpose, binding):

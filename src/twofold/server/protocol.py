@@ -11,10 +11,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-HEAD_BYTES_MAX = 64 * 1024
+#: More than any head needs, because one read of the socket may bring a body behind it.
+HEAD_BYTES_MAX = 320 * 1024
 HEAD_S = 10
-#: One read of the socket can bring this much more behind a head that is within the limit.
-READ_BYTES_MAX = 256 * 1024
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -36,7 +35,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._deadline is not None:
             self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX + READ_BYTES_MAX:
+            if self._head_bytes > HEAD_BYTES_MAX:
                 self.transport.close()
                 return
         super().data_received(data)
