@@ -26,6 +26,15 @@ class Mailbox:
         self.sent.append((account_id, message.kind))
 
 
+class Choosy(Mailbox):
+    """A sender that breaks on one kind of message."""
+
+    async def send(self, message: Message, account_id: str) -> None:
+        if message.kind == "authenticator.added":
+            raise ValueError("no template")
+        await super().send(message, account_id)
+
+
 @pytest.fixture
 def clock() -> SetClock:
     return SetClock()
@@ -111,3 +120,11 @@ async def test_a_message_of_a_deleted_account_is_not_sent(deployment: Deployment
     await deployment.verifier.accounts.record_event("alice", "compromised")
     await deployment.verifier.accounts.delete("alice")
     assert await Delivery(deployment.store, Mailbox(), clock).run() == 0
+
+
+async def test_one_message_that_cannot_be_sent_holds_up_no_other(deployment: Deployment, clock: SetClock) -> None:
+    await add_phone(deployment.verifier, "alice", clock)
+    await deployment.verifier.accounts.record_event("alice", "compromised")
+    choosy = Choosy()
+    assert await Delivery(deployment.store, choosy, clock).run() == 1
+    assert choosy.sent == [("alice", "account.compromised")]

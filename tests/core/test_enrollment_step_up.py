@@ -266,3 +266,60 @@ def test_a_password_is_not_removed() -> None:
     password = next(a.id for a in ledger.account.authenticators if a.factor == "password")
     assert refusal(lambda: revoke(ledger, Phone(password, b""), is_admin=True)) == "conflict"
     assert revoke(ledger, phone, is_admin=True) == Done()
+
+
+# What began an enrollment, and what earned a receipt.
+
+
+def test_trap_49_an_open_enrollment_is_shown_again_with_the_receipt_that_began_it_and_not_without() -> None:
+    ledger, phone = Ledger.with_totp()
+    receipt = ledger.receipt(phone)
+    begun = ledger.enroll(step_up=receipt)
+    assert refusal(ledger.enroll) == "step_up_required"
+    again = ledger.enroll(step_up=receipt)
+    assert (again.id, again.secret) == (begun.id, begun.secret)
+    ledger.clock.advance(30)
+    fresh = ledger.enroll(step_up=ledger.receipt(phone))
+    assert (fresh.id, fresh.secret) == (begun.id, begun.secret), "another proof shows it too, and is used up by it"
+    assert refusal(lambda: ledger.enroll(step_up=receipt)) == "step_up_required"
+    assert ledger.enroll(is_admin=True).id == begun.id
+
+
+def test_a_receipt_is_void_without_the_authenticator_that_earned_it() -> None:
+    ledger, phone = Ledger.with_totp()
+    other = ledger.add("hotp", is_admin=True)
+    stolen, own = ledger.receipt(phone), ledger.receipt(other)
+    revoke(ledger, phone, is_admin=True)
+    assert refusal(lambda: ledger.enroll(step_up=stolen)) == "step_up_required"
+    assert ledger.enroll(step_up=own)
+
+
+def test_an_enrollment_ends_with_the_authenticator_that_allowed_it() -> None:
+    ledger, phone = Ledger.with_totp()
+    other = ledger.add("hotp", is_admin=True)
+    by_thief = ledger.enroll(step_up=ledger.receipt(phone))
+    revoke(ledger, phone, is_admin=True)
+    assert refusal(lambda: ledger.confirm(by_thief, right_code(ledger, by_thief))) == "conflict"
+    ledger.clock.advance(900)
+    by_owner = ledger.enroll(step_up=ledger.receipt(other))
+    assert isinstance(ledger.confirm(by_owner, right_code(ledger, by_owner)), Confirmed)
+
+
+def test_a_password_is_changed_and_not_removed() -> None:
+    ledger = Ledger.with_account()
+    ledger.set_password("correct horse battery")
+    (password,) = ledger.account.authenticators
+    remove = lambda account, made: revoke_authenticator(account, password.id, made)  # noqa: E731 - as short as it is
+    assert refusal(lambda: ledger.commit(remove, is_admin=True)) == "conflict"
+    ledger.set_password("another horse battery")
+    assert ledger.account.authenticators[0].id != password.id
+
+
+def test_a_receipt_that_may_be_forgotten_as_used_does_not_count_when_the_clock_goes_back() -> None:
+    ledger, phone = Ledger.with_totp()
+    receipt = ledger.receipt(phone)
+    assert ledger.enroll(step_up=receipt)
+    ledger.clock.advance(3600)
+    assert isinstance(ledger.verify(right_code(ledger, phone)), Verified)
+    ledger.clock.advance(-3600)
+    assert refusal(lambda: ledger.enroll("hotp", step_up=receipt)) == "step_up_required"

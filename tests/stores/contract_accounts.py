@@ -105,6 +105,30 @@ class AccountsContract:
         assert isinstance(stopped, RuntimeError)
         assert counted(result) == 1
 
+    async def test_not_even_a_panic_stops_the_store(self, store: Store) -> None:
+        def panic(_: Account | None) -> Decision:
+            raise KeyboardInterrupt("a panic of a library")
+
+        async def survive() -> str:
+            try:
+                await store.transact("alice", panic)
+            except BaseException as error:  # noqa: BLE001 - whatever it is
+                return repr(error)
+            return "nothing"
+
+        assert "a panic of a library" in await survive()
+        assert counted(await store.transact("alice", count("alice"))) == 1
+
+    async def test_an_account_whose_row_was_taken_away_is_not_taken_for_a_new_one(self, store: Store) -> None:
+        await store.transact("alice", count("alice"))
+        await store.transact("bob", count("bob"))
+        await self.take_row_away(store, "alice")
+        for call in (store.load("alice"), store.transact("alice", count("alice"))):
+            with pytest.raises(TamperedRecord):
+                await call
+        assert await store.orphans() == ["alice"]
+        assert counted(await store.transact("bob", count("bob"))) == 2
+
     async def test_ids_are_taken_as_they_are(self, store: Store, codec: Codec) -> None:
         ids = ["'", '"', "\\", "a%", "a_", "A", "a", "a\0b", "ÅÅ", "🦉", "x" * 128]
         for _ in range(2):

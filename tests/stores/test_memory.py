@@ -18,4 +18,5 @@ def store(bare_store: MemoryStore, codec: Codec) -> MemoryStore:
 
 
 class TestMemoryStore(AccountsContract, PortsContract):
-    pass
+    async def take_row_away(self, store: MemoryStore, account_id: str) -> None:
+        del store._rows[account_id]

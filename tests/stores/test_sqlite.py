@@ -75,7 +75,10 @@ def edit(path: Path, sql: str, *values: object) -> list[tuple]:
 
 
 class TestSqliteStore(AccountsContract, PortsContract):
-    pass
+    async def take_row_away(self, store: SqliteStore, account_id: str) -> None:
+        (_, _, file) = store._reading.execute("PRAGMA database_list").fetchone()
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("DELETE FROM accounts WHERE id = ?", (account_id,))
 
 
 async def test_what_waits_during_a_commit_is_committed_together(store: SqliteStore) -> None:
