@@ -9,7 +9,8 @@ The rules, in the order in which an answer meets them:
    in the lane before it is judged (or the lane be full), else nobody could tell the two apart in time.
 3. A lane holds 30 ppm. The new-browser lane gets 2 ppm a day back; its success refills nothing, a password change
    refills it. A known browser's lane is refilled by its own success and by nothing else; empty, it counts as new.
-   Hence at most 30 + 2 x 365 = 760 ppm a year of odds for everybody without a known browser, whatever they do.
+   Hence about 30 + 2 x 365 = 760 ppm a year of odds for everybody without a known browser, whatever they do; 900 with
+   eighteen HOTP tokens, because an answer dearer than the whole budget is judged when the lane is full.
 4. Within a lane the third failure in a row waits 1 s, then 2, 4, ... up to 60 s; a success in the lane ends it.
 5. An authenticator that fails 100 times in a row, over all lanes, is disabled (NIST SP 800-63B-4 section 3.2.2).
 6. Three consecutive codes in one answer (odds 3 x 10^-18) pass an empty or delayed lane and are never charged;
