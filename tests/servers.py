@@ -3,6 +3,8 @@
 Nothing here looks inside: what a test knows of a server comes over HTTP, from the command line or out of its files.
 """
 
+import base64
+import hashlib
 import http.client
 import json
 import os
@@ -172,6 +174,7 @@ class Client:
     def __init__(self, port: int, key: str) -> None:
         self._port = port
         self._connection: http.client.HTTPConnection | None = None
+        self._imported = 0
         self.headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
     def __enter__(self) -> Self:
@@ -212,7 +215,7 @@ class Client:
     def import_phone(self, account_id: str, *, factor: str = "totp") -> "Phone":
         """A new account with an authenticator whose seed is known here; needs a key with scope admin."""
         self.add_account(account_id)
-        phone = Phone(account_id, pyotp.random_base32(), factor)
+        phone = Phone(account_id, secret_of(account_id), factor)
         body = {"factor": factor, "secret": phone.secret, "confirmed": True}
         answer = self.call("POST", f"/api/v1/accounts/{account_id}/authenticators", body)
         assert answer.status == 201, answer
@@ -221,7 +224,8 @@ class Client:
 
     def import_another(self, account_id: str) -> str:
         """One authenticator more for an account; its id."""
-        body = {"factor": "totp", "secret": pyotp.random_base32(), "confirmed": True}
+        self._imported += 1
+        body = {"factor": "totp", "secret": secret_of(f"{account_id} {self._imported}"), "confirmed": True}
         answer = self.call("POST", f"/api/v1/accounts/{account_id}/authenticators", body)
         assert answer.status == 201, answer
         return str(answer.body["id"])
@@ -255,10 +259,21 @@ class Phone:
         return pyotp.HOTP(self.secret).at(self.presses)
 
     def next_code(self, now_s: int) -> str:
-        """As `code`; a token is pressed for it."""
-        code = self.code(now_s)
+        """As `code`; a token is pressed for it, and again where its code repeats one of the last hundred: that one
+        counts as used."""
+        if self.factor == "totp":
+            return self.code(now_s)
+        token = pyotp.HOTP(self.secret)
+        used = {token.at(counter) for counter in range(max(0, self.presses - 100), self.presses)}
+        while (code := token.at(self.presses)) in used:
+            self.presses += 1
         self.presses += 1
         return code
+
+
+def secret_of(name: str) -> str:
+    """A secret that is the same in each run, so that codes which happen to be equal are always the same ones."""
+    return base64.b32encode(hashlib.sha256(name.encode()).digest()[:20]).decode()
 
 
 def _environment(data_dir: Path, settings: Mapping[str, str]) -> dict[str, str]:

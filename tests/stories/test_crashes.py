@@ -10,13 +10,20 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from tests.servers import STEP_S, Answer, Client, Clock, Phone, Server, running
 
 CLIENTS = 8
-#: A phone and a code that it showed.
-Sent = tuple[Phone, str]
+
+
+class Sent(NamedTuple):
+    """A code that a phone showed, and the idempotency key of its call."""
+
+    phone: Phone
+    code: str
+    key: str
 
 
 class Load:
@@ -53,9 +60,8 @@ class Load:
 
 def send_once(client: Client, sent: Sent) -> Answer:
     """A call that may be repeated: it ends as it did the first time."""
-    phone, code = sent
-    path = f"/api/v1/accounts/{phone.account_id}/verify"
-    return client.call("POST", path, {"code": code}, {"Idempotency-Key": f"{phone.account_id}-{code}"})
+    path = f"/api/v1/accounts/{sent.phone.account_id}/verify"
+    return client.call("POST", path, {"code": sent.code}, {"Idempotency-Key": sent.key})
 
 
 def _codes(phones: Sequence[Phone], now_s: int) -> Iterator[Sent]:
@@ -63,17 +69,17 @@ def _codes(phones: Sequence[Phone], now_s: int) -> Iterator[Sent]:
     for turn in itertools.count(-1):
         for phone in phones:
             if phone.factor == "hotp" or turn <= 1:
-                yield phone, phone.next_code(now_s + turn * STEP_S)
+                yield Sent(phone, phone.next_code(now_s + turn * STEP_S), f"{now_s}-{turn}")
 
 
 def check_after_restart(server: Server, key: str, clock: Clock, load: Load) -> None:
     with server.client(key) as client:
-        for phone, code in load.acknowledged:
-            assert client.verify(phone.account_id, code).body["reason"] == "code_already_used"
+        for sent in load.acknowledged:
+            assert client.verify(sent.phone.account_id, sent.code).body["reason"] == "code_already_used"
         for sent in load.unanswered:
             assert send_once(client, sent).is_verified
         clock.advance(10 * STEP_S)
-        for phone in {id(phone): phone for phone, _ in load.acknowledged + load.unanswered}.values():
+        for phone in {sent.phone.account_id: sent.phone for sent in load.acknowledged + load.unanswered}.values():
             assert client.verify(phone.account_id, phone.next_code(clock.now_s)).is_verified
     report = server.command("audit", "verify", "--json")
     assert json.loads(report.stdout)["ok"] is True
@@ -100,8 +106,8 @@ def kill_again_and_again(folder: Path, times: int) -> None:
             server.start()
             check_after_restart(server, key, clock, load)
             # Each code that was sent is accepted exactly once by now, and so is the next one of each phone.
-            sent = [phone.account_id for phone, _ in load.acknowledged + load.unanswered]
-            expected += Counter(sent) + Counter(set(sent))
+            senders = [sent.phone.account_id for sent in load.acknowledged + load.unanswered]
+            expected += Counter(senders) + Counter(set(senders))
             assert count_accepted(server) == expected
 
 

@@ -250,11 +250,6 @@ def is_receipt_good(account: Account, claims: ReceiptClaims, call: Call) -> bool
     )
 
 
-def is_receipt_spent(account: Account, claims: ReceiptClaims) -> bool:
-    """Whether the receipt was used, as far as that is still remembered."""
-    return any(hmac.compare_digest(spent.digest, _receipt_digest(claims)) for spent in account.spent)
-
-
 def spend_receipt(account: Account, claims: ReceiptClaims) -> Account | None:
     """The account in which the receipt is used up, or None when it was before."""
     return spend(account, _receipt_digest(claims), claims.exp * MICROS_PER_S)

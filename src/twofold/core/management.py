@@ -19,7 +19,7 @@ from twofold.core.account import (
 from twofold.core.attempt import Call
 from twofold.core.audit import EventKind
 from twofold.core.decision import ContactIndex, Decision, Done, ReceiptClaims, Redeemed
-from twofold.core.enrollment import NewCredential, is_receipt_good, is_receipt_spent, spend_receipt
+from twofold.core.enrollment import NewCredential, is_receipt_good, spend_receipt
 from twofold.core.throttle import Lane
 from twofold.core.verification import check_usable
 from twofold.errors import Refused
@@ -107,13 +107,15 @@ def redeem_receipt(
     account: Account | None, claims: ReceiptClaims, call: Call, *, purpose: str | None, binding: str | None
 ) -> Decision:
     """Use a receipt up, once. Raises `Refused`: `receipt_mismatch` (nothing is consumed), `receipt_used`."""
-    if account is not None and claims.aud == call.application and is_receipt_spent(account, claims):
-        raise Refused("receipt_used", "this receipt was used already")
-    if account is None or not is_receipt_good(account, claims, call):
+    spent = None
+    if account is not None and claims.aud == call.application:
+        # Before anything else: whoever repeats a call whose answer was lost is told that it was done.
+        spent = spend_receipt(without_expired(account, call.now), claims)
+        if spent is None:
+            raise Refused("receipt_used", "this receipt was used already")
+    if account is None or spent is None or not is_receipt_good(account, claims, call):
         raise Refused("receipt_mismatch", "this receipt is not in force for this application and account")
     if (claims.purpose, claims.bnd) != (purpose, binding):
         raise Refused("receipt_mismatch", "this receipt was made for another purpose or binding")
-    spent = spend_receipt(check_usable(without_expired(account, call.now)), claims)
-    if spent is None:
-        raise Refused("receipt_used", "this receipt was used already")
+    check_usable(account)
     return Decision(Redeemed(claims), spent, (call.event("receipt.redeemed", purpose=purpose),))
