@@ -146,12 +146,7 @@ class Verifier:
         ten recovery codes, shown this once. Raises `Refused`."""
         claims = self._read_step_up(step_up)
         answer = read_answer([code])
-        recovery: NewCredential | None = None
-
-        async def prepare(asked: Outcome | None) -> None:
-            nonlocal recovery
-            if isinstance(asked, NeedsRecoveryCodes):
-                recovery = await self._credentials.new_recovery_codes(account_id, address=caller.context.ip)
+        recovery = _RecoveryCodesOnDemand(self._credentials, account_id, caller)
 
         def decide(account: Account | None, call: Call) -> Decision:
             return enrollment.confirm_enrollment(
@@ -161,11 +156,11 @@ class Verifier:
                 call,
                 factors=self._engine.factors,
                 seals=self._engine.keys,
-                recovery=recovery,
+                recovery=recovery.made,
                 step_up=claims,
             )
 
-        outcome = await self._engine.decide(account_id, decide, caller, prepare=prepare)
+        outcome = await self._engine.decide(account_id, decide, caller, prepare=recovery.prepare)
         return cast(Confirmed | Rejected | Throttled, outcome)
 
     async def verify(
@@ -228,17 +223,12 @@ class Verifier:
     ) -> Renewed:
         """Ten new recovery codes, shown this once; the old ones are dead."""
         claims = self._read_step_up(step_up)
-        recovery: NewCredential | None = None
-
-        async def prepare(asked: Outcome | None) -> None:
-            nonlocal recovery
-            if isinstance(asked, NeedsRecoveryCodes):
-                recovery = await self._credentials.new_recovery_codes(account_id, address=caller.context.ip)
+        recovery = _RecoveryCodesOnDemand(self._credentials, account_id, caller)
 
         def decide(account: Account | None, call: Call) -> Decision:
-            return enrollment.renew_recovery_codes(account, recovery, call, step_up=claims)
+            return enrollment.renew_recovery_codes(account, recovery.made, call, step_up=claims)
 
-        return cast(Renewed, await self._engine.decide(account_id, decide, caller, prepare=prepare))
+        return cast(Renewed, await self._engine.decide(account_id, decide, caller, prepare=recovery.prepare))
 
     async def revoke(
         self, account_id: str, authenticator_id: str, *, step_up: str | None = None, caller: Caller = LOCAL
@@ -269,7 +259,7 @@ class Verifier:
                 now = self._engine.clock.now()
                 is_known = find_known_browser(account, caller.context.browser, now) is not None
                 answer = await self._credentials.prove(
-                    account, question.answer, address=caller.context.ip, is_known=is_known, now=now
+                    account, question.answer, address=_neighborhood(caller), is_known=is_known, now=now
                 )
                 question = msgspec.structs.replace(question, answer=answer)
 
@@ -300,6 +290,25 @@ class Verifier:
 
     def _read_step_up(self, step_up: str | None) -> ReceiptClaims | None:
         return None if step_up is None else self.receipts.check(step_up, field="step_up")
+
+
+class _RecoveryCodesOnDemand:
+    """Recovery codes, made when a decision asks for them: ten slow hashes are not spent on a wrong code."""
+
+    def __init__(self, credentials: Credentials, account_id: str, caller: Caller) -> None:
+        self._credentials = credentials
+        self._account_id = account_id
+        self._caller = caller
+        self.made: NewCredential | None = None
+
+    async def prepare(self, asked: Outcome | None) -> None:
+        if isinstance(asked, NeedsRecoveryCodes):
+            address = _neighborhood(self._caller)
+            self.made = await self._credentials.new_recovery_codes(self._account_id, address=address)
+
+
+def _neighborhood(caller: Caller) -> str | None:
+    return None if caller.context.ip is None else network_of(caller.context.ip)
 
 
 def network_of(ip: str) -> str:

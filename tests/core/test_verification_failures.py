@@ -230,3 +230,13 @@ def test_what_may_not_be_judged_is_not_even_opened() -> None:
     exhaust(ledger, phone)
     ledger.seals.gone.add("data-1")
     assert isinstance(ledger.verify(phone.code(ledger.clock.now())), Throttled)
+
+
+def test_nist_3_2_2_in_the_strict_profile_a_failure_counts_towards_every_authenticator_tried() -> None:
+    ledger, phone = Ledger.with_totp()
+    other = ledger.add("totp", is_admin=True)
+    wrong = code_for_none(ledger, phone, other)
+    ledger.verify(wrong)
+    assert sorted((ledger.authenticator(phone).failures, ledger.authenticator(other).failures)) == [0, 1]
+    ledger.verify(wrong, is_strict=True)
+    assert sorted((ledger.authenticator(phone).failures, ledger.authenticator(other).failures)) == [1, 2]

@@ -1,1 +1,0 @@
-"""Thin bridges to web frameworks, each under 150 lines."""
