@@ -87,7 +87,7 @@ class Totp:
             return _check_three(credential, seed, answer.codes, step_now)
         code = answer.codes[0]
         used = [step for step in credential.accepted if step >= step_now - _reach(credential)]
-        fitting = _match(credential, seed, code, sorted({*window, *used}))
+        fitting = _match(credential, seed, code, sorted({*window, *used}) if used else window)
         # First: two steps may share a code, and a used one is free to try.
         if any(step in used for step in fitting):
             return Used(_next_code_in_s(credential, now))
