@@ -80,7 +80,8 @@ async def _rate(deployment: Deployment, phones: Phones, in_flight: int, count: i
 
     async def call() -> None:
         for number, code in answers:
-            assert isinstance(await verify(account_id(number), code=code), Verified)
+            outcome = await verify(account_id(number), code=code)
+            assert isinstance(outcome, Verified), outcome
 
     began = time.perf_counter()
     await asyncio.gather(*(call() for _ in range(in_flight)))

@@ -54,16 +54,22 @@ class Phones:
 
     def __init__(self, accounts: int) -> None:
         self._turns = itertools.cycle(random.Random(accounts).sample(range(accounts), accounts))
-        self._used: dict[int, int] = {}
+        self._steps: dict[int, int] = {}
+        self._shown: set[tuple[int, str]] = set()
 
     def next_code(self, now_s: float) -> tuple[int, str]:
         """An account's number and a code that stays right for half a minute at least."""
         number, step_now = next(self._turns), step_at(now_s, STEP_S)
-        step = max(step_now, self._used.get(number, 0) + 1)
+        step = max(step_now, self._steps.get(number, 0) + 1)
         # The next step's code is right as well, so an account has two codes at a time.
         assert step <= step_now + 1, "there are too few accounts for this rate"
-        self._used[number] = step
-        return number, right_code(number, step)
+        self._steps[number] = step
+        shown = number, right_code(number, step)
+        if shown in self._shown:
+            # Now and then two steps share a code, which is then good for one of them only.
+            return self.next_code(now_s)
+        self._shown.add(shown)
+        return shown
 
 
 def populate(data_dir: Path, accounts: int) -> str:

@@ -13,7 +13,7 @@ from bench.load import Load, Result
 from bench.population import populate
 
 IN_FLIGHT = 64
-COUNT = 6_000
+COUNT = 3_000
 
 
 def measure(*, small: int, large: int, rounds: int) -> list[Figure]:
@@ -26,10 +26,10 @@ def measure(*, small: int, large: int, rounds: int) -> list[Figure]:
             key = populate(data_dir, accounts)
             server = stack.enter_context(servers.twofold(data_dir))
             loads[accounts] = stack.enter_context(Load("twofold", server.port, accounts=accounts, key=key))
-            loads[accounts].run(count=2_000, in_flight=IN_FLIGHT)
+            loads[accounts].run(count=COUNT, in_flight=IN_FLIGHT)
         for _ in range(rounds):
             for accounts, load in loads.items():
-                results[accounts].append(load.run(count=min(COUNT, small), in_flight=IN_FLIGHT))
+                results[accounts].append(load.run(count=COUNT, in_flight=IN_FLIGHT))
     p50s = {accounts: statistics.median(r.p50_ms for r in each) for accounts, each in results.items()}
     return [
         *(Figure(f"p50 of verify, {accounts:,} accounts", p50, "ms") for accounts, p50 in p50s.items()),
