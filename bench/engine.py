@@ -10,14 +10,14 @@ import asyncio
 import os
 import random
 import sqlite3
-import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from statistics import median
 from typing import Self
 
-from bench.figures import Figure
+from bench.figures import Figure, ratio
 from bench.population import Phones, account_id, populate
 from twofold.bootstrap import Deployment, open_deployment
 from twofold.config import Settings
@@ -61,15 +61,14 @@ async def _measure(data_dir: Path, accounts: int, rounds: int) -> list[Figure]:
                 alone_rates.append(await _one_attempt_a_commit(lambda: rate(GOAL_AT, COUNT_OF_COMMITS)))
     finally:
         await deployment.close()
-    raw_rate, alone_rate = statistics.median(raw_rates), statistics.median(alone_rates)
-    medians = {in_flight: statistics.median(each) for in_flight, each in rates.items()}
+    at_goal = rates[GOAL_AT]
     return [
         Figure("one fsync on this disk", sync_s * 1000, "ms"),
-        Figure("raw commits of the same statements", raw_rate, "/s"),
-        *(Figure(f"engine, {in_flight} in flight", rate, "/s") for in_flight, rate in medians.items()),
-        Figure(f"engine, {GOAL_AT} in flight, one attempt a commit", alone_rate, "/s"),
-        Figure(f"engine at {GOAL_AT} in flight : raw commits", medians[GOAL_AT] / raw_rate, "x", at_least=GOAL),
-        Figure(f"engine at {GOAL_AT} in flight : one attempt a commit", medians[GOAL_AT] / alone_rate, "x"),
+        Figure("raw commits of the same statements", median(raw_rates), "/s"),
+        *(Figure(f"engine, {in_flight} in flight", median(each), "/s") for in_flight, each in rates.items()),
+        Figure(f"engine, {GOAL_AT} in flight, one attempt a commit", median(alone_rates), "/s"),
+        Figure(f"engine at {GOAL_AT} in flight : raw commits", ratio(at_goal, raw_rates), "x", at_least=GOAL),
+        Figure(f"engine at {GOAL_AT} in flight : one attempt a commit", ratio(at_goal, alone_rates), "x"),
     ]
 
 
@@ -141,4 +140,4 @@ def _time_of_a_sync(folder: Path) -> float:
             began = time.perf_counter()
             os.fsync(file.fileno())
             times.append(time.perf_counter() - began)
-    return statistics.median(times)
+    return median(times)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,11 @@ class Figure:
     def cells(self) -> tuple[str, str, str, str]:
         """Name, value, goal, verdict."""
         return self.name, f"{_spell(self.value)} {self.unit}", self.goal, self.verdict
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The median of the ratios of each round, so that a minute in which the machine was busy counts for both."""
+    return statistics.median(our / their for our, their in zip(ours, theirs, strict=True))
 
 
 def as_text(figures: Sequence[Figure]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import sqlite3
@@ -32,16 +33,17 @@ def _exchange(page: str, name: str, text: str) -> str:
 
 
 def _where() -> str:
+    kernel = platform.release().partition("-")[0]
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    # Without what a distribution adds to it.
+    kernel = platform.release().partition("-")[0]
     return (
-        f"Measured on {datetime.now(UTC):%Y-%m-%d} with {_processors()}, {platform.system()} {platform.release()}, "
+        f"Measured on {datetime.now(UTC):%Y-%m-%d} with {_processors()}, {platform.system()} {kernel}, "
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}."
     )
 
 
 def _processors() -> str:
-    import os
-
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
     return f"{os.cpu_count()} processors ({model[1] if model else platform.processor() or platform.machine()})"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
 from bench import servers
-from bench.figures import Figure
-from bench.load import Load, Result
+from bench.figures import Figure, ratio
+from bench.load import Load
 from bench.population import populate
 
 IN_FLIGHT = 64
@@ -18,10 +18,10 @@ COUNT = 3_000
 
 def measure(*, small: int, large: int, rounds: int) -> list[Figure]:
     """Median latencies over rounds in which both take turns."""
-    results: dict[int, list[Result]] = {small: [], large: []}
+    p50s: dict[int, list[float]] = {small: [], large: []}
     loads: dict[int, Load] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        for accounts in results:
+        for accounts in p50s:
             data_dir = Path(folder) / str(accounts)
             key = populate(data_dir, accounts)
             server = stack.enter_context(servers.twofold(data_dir))
@@ -29,9 +29,8 @@ def measure(*, small: int, large: int, rounds: int) -> list[Figure]:
             loads[accounts].run(count=COUNT, in_flight=IN_FLIGHT)
         for _ in range(rounds):
             for accounts, load in loads.items():
-                results[accounts].append(load.run(count=COUNT, in_flight=IN_FLIGHT))
-    p50s = {accounts: statistics.median(r.p50_ms for r in each) for accounts, each in results.items()}
+                p50s[accounts].append(load.run(count=COUNT, in_flight=IN_FLIGHT).p50_ms)
     return [
-        *(Figure(f"p50 of verify, {accounts:,} accounts", p50, "ms") for accounts, p50 in p50s.items()),
-        Figure(f"{large:,} accounts : {small:,}", p50s[large] / p50s[small], "x", at_most=1.3),
+        *(Figure(f"p50 of verify, {accounts:,} accounts", median(each), "ms") for accounts, each in p50s.items()),
+        Figure(f"{large:,} accounts : {small:,}", ratio(p50s[large], p50s[small]), "x", at_most=1.3),
     ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from pathlib import Path
+from statistics import median
 
 from bench import servers
 from bench.figures import Figure
@@ -21,8 +21,8 @@ def measure(*, rounds: int) -> list[Figure]:
         again = [_start(data_dir) for _ in range(rounds)]
         first = [_start(Path(folder) / f"first-{number}") for number in range(rounds)]
     return [
-        Figure(f"start over {ACCOUNTS:,} accounts", statistics.median(again), "s", at_most=1),
-        Figure("first start", statistics.median(first), "s", at_most=1),
+        Figure(f"start over {ACCOUNTS:,} accounts", median(again), "s", at_most=1),
+        Figure("first start", median(first), "s", at_most=1),
     ]
 
 

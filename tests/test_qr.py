@@ -133,3 +133,10 @@ def test_text_that_no_qr_code_holds_is_refused(draw: object) -> None:
     assert draw("x" * 2900)
     with pytest.raises(InvalidInput, match="2,900"):
         draw("x" * 3000)
+
+
+def test_the_size_that_is_told_is_the_size_that_is_drawn() -> None:
+    lines = qr.terminal(URI).split("\n")
+    width, height = qr.terminal_size(URI)
+    assert len(lines) == height
+    assert {len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in lines} == {width}

@@ -17,6 +17,7 @@ from twofold.commands.doctor import doctor
 from twofold.commands.keys import keys
 from twofold.commands.shell import OneLineGroup, opened, with_settings
 from twofold.config import Settings, check_public_url
+from twofold.doctor import check_modes
 from twofold.setup_link import new_link, noted_url
 
 
@@ -35,6 +36,9 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
     """Serve the API until SIGTERM or Ctrl-C."""
     from twofold.server import run  # noqa: PLC0415 - uvicorn and Starlette take longer to import than all the rest
 
+    for found in check_modes(settings):
+        if found.mend is not None:
+            click.echo(f"twofold: {found.finding}; mend it with: {found.mend}", err=True)
     run.serve(settings, host, port, workers)
 
 

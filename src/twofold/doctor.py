@@ -36,7 +36,7 @@ _SYNCHRONOUS_FULL = 2
 _SECONDS_1900_TO_1970 = 2_208_988_800
 _MODE_CLIENT, _MODE_SERVER, _VERSION = 3, 4, 4
 
-State = Literal["ok", "warning", "problem"]
+State = Literal["ok", "unknown", "warning", "problem"]
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -68,7 +68,7 @@ def check_clock(settings: Settings, ntp_server: str) -> Finding:
     try:
         offset_s = measure_offset_s(host, int(port or NTP_PORT))
     except (OSError, ValueError) as error:
-        return Finding("clock", "ok", f"not checked: {ntp_server} did not tell the time ({error})")
+        return Finding("clock", "unknown", f"not checked: {ntp_server} did not tell the time ({error})")
     where = f"{abs(offset_s):.3f} s {'behind' if offset_s > 0 else 'ahead of'} {ntp_server}"
     if abs(offset_s) > OFFSET_MAX_S:
         return Finding("clock", "warning", f"{where}: codes of right clocks may be refused", "timedatectl set-ntp true")
@@ -133,7 +133,10 @@ def check_key(settings: Settings) -> Finding:
     try:
         provider = FileKeyProvider.open(settings.key_file, SystemEntropy(), may_create=False)
         opened = asyncio.run(_open_keys(provider, path))
-    except (ConfigurationError, Unavailable, sqlite3.Error) as error:
+    except sqlite3.Error as error:
+        # That is the database's trouble: nobody should put another key in the place of a good one for it.
+        return Finding("master key", "unknown", f"not checked: the database cannot be read ({error})")
+    except (ConfigurationError, Unavailable) as error:
         mend = f"put the right {_quote([settings.key_file])} back from a backup"
         return Finding("master key", "problem", str(error), mend)
     return Finding("master key", "ok", f"{settings.key_file} opens all {opened} keys of the database")
@@ -147,6 +150,7 @@ def check_database(path: Path) -> Iterator[Finding]:
     if closed := [place for place in (path, path.parent) if not os.access(place, os.R_OK | os.W_OK)]:
         mend = f"chown {os.geteuid()} {_quote(closed)}, or run as its owner"
         yield Finding("database", "problem", f"this user may not write {_quote(closed)}", mend)
+        return
     try:
         connection = connect(path, cache_kib=2048)
         try:
@@ -179,7 +183,7 @@ def check_senders(path: Path) -> Finding:
         try:
             ((waiting,),) = _read(path, "SELECT count(*) FROM outbox")
         except sqlite3.Error as error:
-            return Finding("senders", "problem", f"the outbox cannot be read: {error}", "put the database back")
+            return Finding("senders", "unknown", f"not checked: the database cannot be read ({error})")
     notices = f"; {waiting} wait for it" if waiting else ""
     return Finding("senders", "ok", f"notices go to the log of `twofold serve`{notices}")
 

@@ -63,6 +63,12 @@ def terminal(text: str) -> str:
     return "\n".join(lines)
 
 
+def terminal_size(text: str) -> tuple[int, int]:
+    """The columns and lines that `terminal` takes."""
+    width, height = _encode(text).symbol_size(border=_QUIET_ZONE)
+    return int(width), -(-int(height) // 2)
+
+
 def _encode(text: str) -> segno.QRCode:
     try:
         # The lowest error correction makes the fewest modules; segno raises it as far as it costs none.

@@ -123,7 +123,6 @@ def test_spaces_and_hyphens_in_a_code_do_not_matter(invoke: Invoke, enrolled: En
 @pytest.mark.parametrize(
     "typed",
     [
-        "",
         "12345",
         FULL_WIDTH,
         "12\u200b3456",
@@ -138,6 +137,13 @@ def test_spaces_and_hyphens_in_a_code_do_not_matter(invoke: Invoke, enrolled: En
 )
 def test_what_is_no_code_is_refused_like_a_wrong_one(invoke: Invoke, enrolled: Enrolled, typed: str) -> None:
     assert verdict(invoke, typed)[1] == 1
+    assert verdict(invoke, enrolled[0].code()) == ("verified (totp)", 0)
+
+
+@pytest.mark.parametrize("typed", ["", "   "], ids=["empty", "blank"])
+def test_an_empty_line_is_nobody_s_guess(invoke: Invoke, enrolled: Enrolled, typed: str) -> None:
+    for _ in range(5):
+        assert verdict(invoke, typed) == ("not judged: no code was given", 2)
     assert verdict(invoke, enrolled[0].code()) == ("verified (totp)", 0)
 
 

@@ -232,3 +232,21 @@ def test_a_public_url_that_cannot_be_is_refused_before_anything_is_made(tmp_path
     with pytest.raises(ConfigurationError, match="PUBLIC_URL"):
         serve(Settings(data_dir=tmp_path / "data", public_url="http://example.com"), port=0)
     assert not (tmp_path / "data").exists()
+
+
+async def test_a_second_server_on_the_same_data_is_refused_and_harms_nothing(start: Start) -> None:
+    running = await start()
+    second = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "twofold", "serve", "--port", "0", "--data-dir", str(running.data_dir)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    told, errors = await asyncio.wait_for(second.communicate(), PATIENCE_S)
+    assert (second.returncode, told) == (1, b"")
+    assert b"another server serves" in errors
+    assert errors.count(b"\n") == 1
+    async with httpx.AsyncClient() as client:
+        assert (await client.get(running.link)).status_code == 200, "the first one's link is still good"
+    running.process.kill()
+    await running.process.wait()
+    await start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from twofold.applications import DEFAULT_SCOPES
@@ -43,7 +45,8 @@ def create(
         )
         application, key = runner.run(made)
     click.echo(f"application {application.id} ({name}): {', '.join(application.scopes)}", err=True)
-    click.echo("Its key, shown only now:", err=True)
+    if sys.stdout.isatty():
+        click.echo("Its key, shown only now:", err=True)
     click.echo(key)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ from twofold.commands.shell import (
 from twofold.config import Settings
 from twofold.core.decision import Confirmed, Reason, Rejected, Throttled, Tried, Verified, Way
 from twofold.credentials import OtpFactor
+from twofold.directory import AuthenticatorView
 from twofold.errors import Busy, ConfigurationError, InvalidInput, Refused, Unavailable
 from twofold.verifier import PendingEnrollment
 
@@ -69,6 +71,8 @@ def enroll(settings: Settings, account_id: str, *, factor: OtpFactor, png: Path 
                 raise
             sentence = f"there is no account {account_id}; `twofold account add {account_id}` makes it"
             raise Refused("not_found", sentence) from None
+        if any(a.state == "active" and a.factor in ("totp", "hotp") for a in _view(deployment, runner, account_id)):
+            click.echo(f"{account_id} has an authenticator already; it stays, and this one is added.")
         _show(pending)
         for path, image in ((png, qr.png_bytes(pending.uri)), (svg, pending.qr_svg.encode())):
             if path is not None:
@@ -118,7 +122,7 @@ def verify(settings: Settings, account_id: str, *, purpose: str | None) -> tuple
     the line are one answer, two find a HOTP token again.
     """
     with opened(settings) as (deployment, runner):
-        codes = split_codes(read_hidden("Code: "))
+        codes = split_codes(_read_code())
         code, several = (codes[0], None) if len(codes) == 1 else (None, codes)
         judged = deployment.verifier.verify(account_id, code=code, codes=several, purpose=purpose)
         return _describe(runner.run(judged))
@@ -131,7 +135,7 @@ def test(settings: Settings, account_id: str) -> None:
     """Say what a code of the account ID fits, and why not; never a sign-in, five times a day."""
     with opened(settings) as (deployment, runner):
         try:
-            code = read_hidden("Code: ")
+            code = _read_code()
         except EOFError:
             raise InvalidInput("code", "one line") from None
         tried = runner.run(deployment.verifier.accounts.test_code(account_id, code, caller=ADMINISTRATOR))
@@ -140,12 +144,24 @@ def test(settings: Settings, account_id: str) -> None:
     click.echo(_diagnosis(tried, factor))
 
 
+def _read_code() -> str:
+    """What was typed; an empty line is nobody's guess. Raises `EOFError`."""
+    code = read_hidden("Code: ")
+    if not code.strip():
+        raise EOFError
+    return code
+
+
 def split_codes(line: str) -> list[str]:
     """The codes of a line: one, or as many as its number of digits tells."""
     digits = line.translate(str.maketrans("", "", " \t-,"))
     count = _CODES_ON_LINE.get(len(digits), 1) if digits.isascii() and digits.isdigit() else 1
     length = len(digits) // count
     return [line] if count == 1 else [digits[i : i + length] for i in range(0, len(digits), length)]
+
+
+def _view(deployment: Deployment, runner: asyncio.Runner, account_id: str) -> tuple[AuthenticatorView, ...]:
+    return runner.run(deployment.verifier.accounts.get(account_id)).authenticators
 
 
 def _ask_until_confirmed(
@@ -171,11 +187,23 @@ def _ask_until_confirmed(
 
 def _show(pending: PendingEnrollment) -> None:
     if sys.stdout.isatty():
-        click.echo("Scan this with an authenticator app:")
-        click.echo(qr.terminal(pending.uri))
+        _draw(pending.uri)
     click.echo(pending.uri)
     click.echo("Or type this key into the app:")
     click.echo(" ".join(pending.secret[i : i + 4] for i in range(0, len(pending.secret), 4)))
+
+
+def _draw(uri: str) -> None:
+    """The QR code, where it can be drawn and seen as a whole."""
+    width, height = qr.terminal_size(uri)
+    columns, lines = shutil.get_terminal_size()
+    if columns < width or os.environ.get("TERM") == "dumb":
+        click.echo(f"A QR code needs a terminal of {width} columns: type the key below, or use --png FILE.")
+        return
+    click.echo("Scan this with an authenticator app:")
+    click.echo(qr.terminal(uri))
+    if lines < height + 8:
+        click.echo(f"(If its top is out of sight: make the window {height + 8} lines high, or scroll up.)")
 
 
 def _write_secret(path: Path, content: bytes) -> None:

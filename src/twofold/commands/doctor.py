@@ -8,7 +8,7 @@ from twofold.commands.shell import EXIT_FAILED, json_option, print_json, with_se
 from twofold.config import Settings
 from twofold.doctor import examine
 
-_COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
+_COLORS = {"ok": "green", "unknown": "cyan", "warning": "yellow", "problem": "red"}
 
 
 @click.command()

@@ -28,7 +28,7 @@ from twofold.verifier import PendingEnrollment, Verifier
 
 PAGE_ACCOUNTS = 100
 ADDRESS_MAX = 64
-LISTED_STATES = ("empty", "active", "disabled")
+LISTED_STATES = ("empty", "active", "disabled", "unavailable")
 LISTED_FACTORS = ("totp", "hotp", "recovery_codes")
 
 B = TypeVar("B")
@@ -91,14 +91,17 @@ async def list_accounts(services: Services, request: Request[None]) -> Reply:
         after=_read_cursor(query.get("cursor")),
         limit=PAGE_ACCOUNTS + 1,
         factor=query.get("factor"),
-        state=query.get("state"),
+        # No row says of itself that it cannot be opened: those are found by looking.
+        state=None if query.get("state") == "unavailable" else query.get("state"),
     )
     shown = []
     for row in rows[:PAGE_ACCOUNTS]:
         try:
-            shown.append(wire.show_account(await services.verifier.accounts.get(row.account_id)))
+            account = await services.verifier.accounts.get(row.account_id)
         except Refused:
             continue  # deleted since the page was read
+        if query.get("state") in (None, account.state):
+            shown.append(wire.show_account(account))
     cursor = _write_cursor(rows[PAGE_ACCOUNTS - 1].account_id) if len(rows) > PAGE_ACCOUNTS else None
     return 200, wire.AccountPageAnswer(shown, cursor)
 

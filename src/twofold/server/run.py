@@ -15,10 +15,11 @@ import msgspec
 import uvicorn
 from uvicorn.loops.auto import auto_loop_factory
 
-from twofold.bootstrap import deployment
+from twofold.bootstrap import Deployment, deployment
 from twofold.clocks import SystemEntropy
 from twofold.config import Settings, check_public_url
 from twofold.errors import ConfigurationError
+from twofold.server.alone import only_server
 from twofold.server.app import create_app
 from twofold.server.logs import configure_logs
 from twofold.server.protocol import BoundedProtocol
@@ -49,25 +50,30 @@ def serve(settings: Settings, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT
 
 async def _serve(settings: Settings, public_url: str, listener: socket.socket, url: str) -> None:
     async with deployment(settings) as opened:
-        await note_url(opened.store, opened.keyring, public_url)
-        link = await new_link(opened.store, opened.keyring, opened.clock, SystemEntropy(), public_url)
-        config = uvicorn.Config(
-            create_app(opened),
-            http=BoundedProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # An address that a stranger can write into a header is none.
-            proxy_headers=False,
-            timeout_graceful_shutdown=SHUTDOWN_S,
-            backlog=BACKLOG,
-        )
-        await opened.begin_upkeep()
-        _collect_seldom()
-        greeting = f"listening on {url}\nset-up link, good for one day: {link}"
-        await _Server(config, greeting).serve(sockets=[listener])
+        with only_server(settings.sqlite_path):
+            await _serve_opened(opened, public_url, listener, url)
+
+
+async def _serve_opened(opened: Deployment, public_url: str, listener: socket.socket, url: str) -> None:
+    await note_url(opened.store, opened.keyring, public_url)
+    link = await new_link(opened.store, opened.keyring, opened.clock, SystemEntropy(), public_url)
+    config = uvicorn.Config(
+        create_app(opened),
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # An address that a stranger can write into a header is none.
+        proxy_headers=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        backlog=BACKLOG,
+    )
+    await opened.begin_upkeep()
+    _collect_seldom()
+    greeting = f"listening on {url}\nset-up link, good for one day: {link}"
+    await _Server(config, greeting).serve(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
