@@ -33,7 +33,7 @@ soak: .venv/ready-to-test # the long runs that CI does not do, with new random e
 
 lock: # after a change of dependencies; needs uv
 	$(uv_compile) --group build --output-file requirements.lock pyproject.toml
-	$(uv_compile) --group build --group dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(uv_compile) --group build --group dev --group bench --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
 
 # An environment that does not run, or that was made for another folder, is never ready.
 made_for := $(shell $(python) -c 'import importlib.util as u; print(u.find_spec("twofold").origin)' 2>/dev/null)
