@@ -36,10 +36,8 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
     """Serve the API until SIGTERM or Ctrl-C."""
     from twofold.server import run  # noqa: PLC0415 - uvicorn and Starlette take longer to import than all the rest
 
-    for found in check_modes(settings):
-        if found.mend is not None:
-            click.echo(f"twofold: {found.finding}; mend it with: {found.mend}", err=True)
-    run.serve(settings, host, port, workers)
+    warnings = [f"{found.finding}; mend it with: {found.mend}" for found in check_modes(settings) if found.mend]
+    run.serve(settings, host, port, workers, warnings)
 
 
 @main.command("setup-link")

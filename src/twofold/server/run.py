@@ -6,9 +6,10 @@ import asyncio
 import errno
 import gc
 import ipaddress
+import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
@@ -28,14 +29,24 @@ from twofold.setup_link import new_link, note_url
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 BACKLOG = 2048
+log = logging.getLogger("twofold")
 #: Requests under way when the end comes are finished; one that takes longer than this is let go.
 SHUTDOWN_S = 30
 #: New objects, less those freed, between two runs of the garbage collector; Python's own 700 costs 5 % of a request.
 GC_THRESHOLD = 50_000
 
 
-def serve(settings: Settings, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, workers: int = 1) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `ConfigurationError`, one line, when it cannot begin."""
+def serve(
+    settings: Settings,
+    host: str = DEFAULT_HOST,
+    port: int = DEFAULT_PORT,
+    workers: int = 1,
+    warnings: Sequence[str] = (),
+) -> None:
+    """Serve until SIGTERM or SIGINT; `warnings` are logged once it has begun.
+
+    Raises `ConfigurationError`, one line, when it cannot begin.
+    """
     if workers > 1:
         raise ConfigurationError(f"--workers {workers}: SQLite is served by one process; use --workers 1")
     configure_logs(settings.log_format)
@@ -45,12 +56,17 @@ def serve(settings: Settings, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT
         public_url = check_public_url(settings.public_url) if settings.public_url else default_url
         settings = msgspec.structs.replace(settings, public_url=public_url)
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-            runner.run(_serve(settings, public_url, listener, _url(host, listener.getsockname()[1])))
+            url = _url(host, listener.getsockname()[1])
+            runner.run(_serve(settings, public_url, listener, url, warnings))
 
 
-async def _serve(settings: Settings, public_url: str, listener: socket.socket, url: str) -> None:
+async def _serve(
+    settings: Settings, public_url: str, listener: socket.socket, url: str, warnings: Sequence[str]
+) -> None:
     async with deployment(settings) as opened:
         with only_server(settings.sqlite_path):
+            for warning in warnings:
+                log.warning("%s", warning)
             await _serve_opened(opened, public_url, listener, url)
 
 
