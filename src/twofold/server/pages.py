@@ -45,6 +45,7 @@ def show(sentence: str, commands: tuple[str, ...] = (), *, status: int = 200) ->
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>Twofold</title>
 </head>
 <body>
