@@ -25,6 +25,8 @@ import pyotp
 GREETING = re.compile(rb"listening on http://localhost:(\d+)\n")
 PROGRAM = (sys.executable, "-m", "twofold")
 START_S_MAX = 30
+#: The server lets go of a connection that is quiet for 5 s, perhaps just when something is sent over it.
+KEPT_S_MAX = 2
 STEP_S = 30
 
 
@@ -169,11 +171,12 @@ def running(data_dir: Path, **options: Any) -> Iterator[Server]:
 
 
 class Client:
-    """One application with one kept connection; opened anew where it was cut."""
+    """One application with one kept connection, opened anew when it was cut or quiet for a while."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port
         self._connection: http.client.HTTPConnection | None = None
+        self._used_at = 0.0
         self._imported = 0
         self.headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
@@ -192,6 +195,8 @@ class Client:
         self, method: str, path: str, body: object | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """One call of the API; raises `OSError` or `http.client.HTTPException` when the server goes away."""
+        if time.monotonic() - self._used_at > KEPT_S_MAX:
+            self.close()
         if self._connection is None:
             self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=START_S_MAX)
         try:
@@ -202,6 +207,7 @@ class Client:
         except BaseException:
             self.close()
             raise
+        self._used_at = time.monotonic()
         is_json = "json" in response.headers.get("content-type", "")
         return Answer(response.status, json.loads(text) if is_json else text.decode())
 

@@ -15,7 +15,7 @@ Request = tuple[str, str, dict[str, str], object]
 
 
 class Racers:
-    """Two processes with some connections each, all of them kept open from volley to volley."""
+    """Two processes with some connections each, kept from volley to volley."""
 
     def __init__(self, server: Server, client: Client, *, connections: int = 8) -> None:
         self.size = PROCESSES * connections

@@ -9,20 +9,37 @@ import http.client
 import json
 import socket
 import sys
+import time
 from io import BufferedReader
 from typing import Any
 
+#: The server lets go of a connection that is quiet for 5 s, perhaps just when something is sent over it.
+KEPT_S_MAX = 2
+
 
 def main(port: int, connections: int) -> None:
-    sockets = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(connections)]
-    readers = [connection.makefile("rb") for connection in sockets]
     print("ready", flush=True)
+    kept: list[tuple[socket.socket, BufferedReader]] = []
+    used_at = 0.0
     for line in sys.stdin:
         requests = [_spell(port, *request) for request in json.loads(line)]
-        for connection, request in zip(sockets, requests, strict=True):
+        if time.monotonic() - used_at > KEPT_S_MAX:
+            _close(kept)
+            kept = [_connect(port) for _ in range(connections)]
+        for (connection, _), request in zip(kept, requests, strict=True):
             connection.sendall(request)
-        print(json.dumps([_read_answer(reader) for reader in readers]), flush=True)
-    for reader, connection in zip(readers, sockets, strict=True):
+        print(json.dumps([_read_answer(reader) for _, reader in kept]), flush=True)
+        used_at = time.monotonic()
+    _close(kept)
+
+
+def _connect(port: int) -> tuple[socket.socket, BufferedReader]:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    return connection, connection.makefile("rb")
+
+
+def _close(kept: list[tuple[socket.socket, BufferedReader]]) -> None:
+    for connection, reader in kept:
         reader.close()
         connection.close()
 
