@@ -323,3 +323,13 @@ def test_a_receipt_that_may_be_forgotten_as_used_does_not_count_when_the_clock_g
     assert isinstance(ledger.verify(right_code(ledger, phone)), Verified)
     ledger.clock.advance(-3600)
     assert refusal(lambda: ledger.enroll("hotp", step_up=receipt)) == "step_up_required"
+
+
+def test_a_secret_shown_without_proof_is_never_shown_to_the_owner_who_brings_one() -> None:
+    ledger = Ledger.with_account()
+    seen_by_thief = ledger.enroll()
+    phone = ledger.import_phone(ledger.new_phone())
+    by_owner = ledger.enroll(step_up=ledger.receipt(phone))
+    assert by_owner.secret != seen_by_thief.secret
+    assert refusal(lambda: ledger.confirm(seen_by_thief, right_code(ledger, seen_by_thief))) == "not_found"
+    assert isinstance(ledger.confirm(by_owner, right_code(ledger, by_owner)), Confirmed)

@@ -85,12 +85,14 @@ def begin_enrollment(
         return Decision(Done()), begun
     account = check_step_up(account, step_up, call)
     begun_with, begun_via = (_receipt_digest(step_up), step_up.via) if step_up and account.is_bound else (None, None)
-    if begun is not None and begun.enrollment is not None:
+    if begun is not None and begun.enrollment is not None and begun.enrollment.begun_with is not None:
         proven = msgspec.structs.replace(begun.enrollment, begun_with=begun_with, begun_via=begun_via)
         begun = msgspec.structs.replace(begun, enrollment=proven)
         return Decision(Done(), with_authenticator(account, begun)), begun
-    pending = [a for a in account.authenticators if a.state == "pending"]
-    kept = tuple(a for a in account.authenticators if len(pending) < PENDING_MAX or a is not pending[0])
+    # One that was begun without proof makes room for a secret that nobody can have seen.
+    others = tuple(a for a in account.authenticators if a is not begun)
+    pending = [a for a in others if a.state == "pending"]
+    kept = tuple(a for a in others if len(pending) < PENDING_MAX or a is not pending[0])
     # The first one takes a second place, for the recovery codes that come with it.
     if len(kept) + (not _has_recovery_codes(account)) >= AUTHENTICATORS_MAX:
         raise Refused("too_many", f"an account has at most {AUTHENTICATORS_MAX} authenticators")

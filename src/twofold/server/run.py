@@ -32,7 +32,8 @@ BACKLOG = 2048
 log = logging.getLogger("twofold")
 #: Requests under way when the end comes are finished; one that takes longer than this is let go.
 SHUTDOWN_S = 30
-#: New objects, less those freed, between two runs of the garbage collector; Python's own 700 costs 5 % of a request.
+#: New objects, less those freed, between two runs of the garbage collector; Python's own 700 is made for programs that
+#: leave cycles behind, which requests hardly do.
 GC_THRESHOLD = 50_000
 
 
