@@ -32,6 +32,9 @@ from twofold.stores._sqlite_file import connect
 
 STEP_S = 30
 ROWS_PER_COMMIT = 20_000
+_INSERT_ACCOUNT = """
+    INSERT INTO accounts (id, version, schema, document, mac, state, factors, role, created_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 
 def account_id(number: int) -> str:
@@ -89,7 +92,7 @@ async def _populate(data_dir: Path, accounts: int) -> str:
     while batch := list(itertools.islice(settlements, ROWS_PER_COMMIT)):
         events = [msgspec.structs.astuple(event) for settlement in batch for event in settlement.events]
         connection.execute("BEGIN")
-        connection.executemany("INSERT INTO accounts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(_row, batch))
+        connection.executemany(_INSERT_ACCOUNT, map(_row, batch))
         connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", events)
         connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

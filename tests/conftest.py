@@ -1,4 +1,4 @@
-"""What every test may rely on: repeatable examples, and real programs that are found or asked for by name."""
+"""What every test may rely on: repeatable examples, real programs that are found or asked for by name, and visitors."""
 
 import os
 import shutil
@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["tests.forms", "tests.browsers", "tests.people"]
 
 # Each run draws the same examples, however slow the machine: a red test is red again. `make soak` draws new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,23 +29,66 @@ _PACKAGES = {
         "apk": "sudo apk add curl",
         "brew": "brew install curl",
     },
+    "chromium": {
+        "apt-get": "sudo apt-get install chromium",
+        "dnf": "sudo dnf install chromium",
+        "pacman": "sudo pacman -S chromium",
+        "apk": "sudo apk add chromium",
+        "brew": "brew install --cask chromium",
+    },
+    "nginx": {
+        "apt-get": "sudo apt-get install nginx",
+        "dnf": "sudo dnf install nginx",
+        "pacman": "sudo pacman -S nginx",
+        "apk": "sudo apk add nginx",
+        "brew": "brew install nginx",
+    },
+    "caddy": {
+        "apt-get": "sudo apt-get install caddy",
+        "dnf": "sudo dnf install caddy",
+        "pacman": "sudo pacman -S caddy",
+        "apk": "sudo apk add caddy",
+        "brew": "brew install caddy",
+    },
+    "openssl": {
+        "apt-get": "sudo apt-get install openssl",
+        "dnf": "sudo dnf install openssl",
+        "pacman": "sudo pacman -S openssl",
+        "apk": "sudo apk add openssl",
+        "brew": "brew install openssl",
+    },
+}
+#: The same program elsewhere, under other names.
+_OTHER_NAMES = {
+    # not on the PATH of everybody
+    "nginx": ("/usr/sbin/nginx",),
+    "chromium": (
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+        "chrome",
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+        "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    ),
 }
 
 
-@pytest.fixture
-def require_program() -> Callable[[str], str]:
-    """Give a function from a program's name to its path.
+def find_program(name: str) -> str:
+    """The path of a program.
 
     Where the program is missing the test is skipped and listed at the end with the command that installs it; in CI
     (`CI=true`) it fails, so nothing goes unproven there unseen.
     """
+    paths = (shutil.which(other) for other in (name, *_OTHER_NAMES.get(name, ())))
+    path = next((found for found in paths if found), None)
+    if path is None:
+        commands = (command for tool, command in _PACKAGES[name].items() if shutil.which(tool))
+        missing = f"{name} is missing; this installs it: {next(commands, 'your package manager')}"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+    return path
 
-    def find(name: str) -> str:
-        path = shutil.which(name)
-        if path is None:
-            commands = (command for tool, command in _PACKAGES[name].items() if shutil.which(tool))
-            missing = f"{name} is missing; this installs it: {next(commands, 'your package manager')}"
-            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
-        return path
 
-    return find
+@pytest.fixture
+def require_program() -> Callable[[str], str]:
+    """Give `find_program` to a test."""
+    return find_program

@@ -26,8 +26,8 @@ PURE_STDLIB = (
 # The verifier and what stands beside it: all that waits without knowing HTTP or a concrete class.
 SHELL = "core ports crypto engine hash_pool credentials"
 SERVER = (
-    "core ports config verifier directory engine credentials applications inspection"
-    " crypto.digest factors.otpauth qr server"
+    "core ports config verifier directory engine credentials applications inspection sign_in sign_in_limits networks"
+    " administration setup_link crypto.digest factors.otpauth qr server"
 )
 
 # What a module may import, by the longest name that fits it: names inside twofold, then packages from outside.
@@ -49,11 +49,16 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "credentials": ("core ports crypto factors hash_pool", "msgspec"),
     "directory": (f"{SHELL} factors", "msgspec"),
     "applications": (SHELL, "msgspec"),
+    "sign_in": (f"{SHELL} directory sign_in_limits verifier", "msgspec"),
+    "administration": (f"{SHELL} directory sign_in", "msgspec"),
+    "networks": (SHELL, "msgspec"),
+    "sign_in_limits": (f"{SHELL} networks", "msgspec"),
     "delivery": ("core ports", "msgspec"),
     "inspection": (SHELL, "msgspec"),
     "setup_link": ("core ports", "msgspec"),
     "upkeep": ("delivery", ""),
-    "doctor": ("config clocks keys stores", "msgspec"),
+    "certificate": ("", "cryptography msgspec"),
+    "doctor": ("config certificate clocks keys stores", "msgspec"),
     # `Verifier.open` is written down in the API, so this one function of the bootstrap is imported late in there.
     "verifier": (f"{SHELL} directory qr bootstrap.open_embedded", "msgspec"),
     "keys": ("core ports crypto keys", "cryptography"),
@@ -63,8 +68,12 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "server": (SERVER, "msgspec prometheus_client starlette"),
     # The two that put a deployment and a web server around it.
     "server.app": (f"{SERVER} bootstrap setup_link", "msgspec prometheus_client starlette"),
-    "server.run": (f"{SERVER} bootstrap clocks setup_link", "msgspec uvicorn"),
+    "server.run": (f"{SERVER} bootstrap certificate clocks setup_link", "msgspec uvicorn"),
     "server.protocol": ("", "uvicorn"),
+    # The ground of the pages knows HTML and languages, and nothing of accounts.
+    "server.words": ("core.clock", "babel msgspec"),
+    "server.templates": ("server.static server.words", "jinja2 markupsafe msgspec"),
+    "server.static": ("", "msgspec starlette"),
     "integrations": ("core config verifier blocking bootstrap integrations", "starlette flask django"),
     "blocking": ("core verifier directory credentials bootstrap", ""),
     "bootstrap": (ANYTHING, ANYTHING),

@@ -62,6 +62,17 @@ def test_an_unknown_setting_is_warned_about_with_the_nearest_name(tmp_path: Path
         ({"PUBLIC_URL": "login.example.com"}, "PUBLIC_URL"),
         ({"PUBLIC_URL": "http://["}, "PUBLIC_URL"),
         ({"TEST_CLOCK": "clock", "PUBLIC_URL": "https://login.example.com"}, "TEST_CLOCK"),
+        ({"TLS_KEY": "key.pem"}, "TLS_KEY"),
+        ({"TLS_CERT": ""}, "TLS_CERT"),
+        ({"TLS_CERT": "cert.pem", "PUBLIC_URL": "http://localhost:8000"}, "PUBLIC_URL"),
+        ({"TRUSTED_PROXIES": "caddy"}, "TRUSTED_PROXIES 'caddy'"),
+        ({"TRUSTED_PROXIES": "127.0.0.1;10.0.0.1"}, "TRUSTED_PROXIES"),
+        ({"TRUSTED_PROXIES": "127.0.0.1, 10.0.0.1/8"}, "TRUSTED_PROXIES '10.0.0.1/8'"),
+        ({"TRUSTED_PROXIES": "none, 10.0.0.1"}, "TRUSTED_PROXIES 'none'"),
+        ({"TRUSTED_PROXIES": "0.0.0.0/0"}, "TRUSTED_PROXIES"),
+        ({"TRUSTED_PROXIES": "::/0"}, "TRUSTED_PROXIES"),
+        ({"TRUSTED_PROXIES": "::ffff:0:0/96"}, "TRUSTED_PROXIES"),
+        ({"SUPPORT": "javascript:alert(1)"}, "SUPPORT"),
     ],
     ids=str,
 )
@@ -72,6 +83,81 @@ def test_what_cannot_be_meant_is_one_line_that_names_the_setting(
         load(tmp_path, **variables)
     assert str(error.value).startswith(named)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "networks"),
+    [
+        (None, None),
+        ("", None),
+        ("none", []),
+        ("127.0.0.1", ["127.0.0.1/32"]),
+        ("127.0.0.1,172.17.0.0/16", ["127.0.0.1/32", "172.17.0.0/16"]),
+        (" 127.0.0.1 ,\n ::1  fd00::/8 ", ["127.0.0.1/32", "::1/128", "fd00::/8"]),
+        ("::ffff:10.0.0.1", ["10.0.0.1/32"]),
+        ("::ffff:10.0.0.0/104", ["10.0.0.0/8"]),
+    ],
+)
+def test_trusted_proxies_are_addresses_and_networks(
+    tmp_path: Path, written: str | None, networks: list[str] | None
+) -> None:
+    settings = load(tmp_path) if written is None else load(tmp_path, TRUSTED_PROXIES=written)
+    given = settings.proxy_networks
+    assert (None if given is None else [str(network) for network in given]) == networks
+
+
+@pytest.mark.parametrize(
+    ("support", "link"),
+    [
+        ("https://help.example.com/sign-in?from=twofold", "https://help.example.com/sign-in?from=twofold"),
+        ("http://help.example.com", "http://help.example.com"),
+        ("mailto:help@example.com?subject=Sign-in", "mailto:help@example.com?subject=Sign-in"),
+        ("help@example.com", "mailto:help@example.com"),
+        ("a+b?cc=c@example.com", "mailto:a+b%3Fcc%3Dc@example.com"),
+        ("Ask Anna in room 12", None),
+        ("Helpdesk: 030 123456", None),
+        ("javascript: alert(1)", None),
+    ],
+)
+def test_support_is_a_link_a_mail_address_or_a_few_words(tmp_path: Path, support: str, link: str | None) -> None:
+    settings = load(tmp_path, SUPPORT=f" {support} ")
+    assert (settings.support, settings.support_link) == (support, link)
+    assert Settings().support_link is None
+
+
+@pytest.mark.parametrize(
+    "support",
+    [
+        *("", " ", "x" * 201, "two\nlines", "turned \u202e round"),
+        *("JavaScript:alert(1)", "data:text/html,x", "vbscript:x", "file:///etc/passwd", "java\tscript:alert(1)"),
+        *(
+            "https://",
+            "https:///path",
+            "https://[",
+            "https://a b",
+            "mailto:",
+            "mailto:help",
+            "mailto:a@b.example?subject=a b",
+            "tel:+4930123456",
+        ),
+    ],
+)
+def test_support_that_would_be_no_harmless_link_is_refused(tmp_path: Path, support: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^SUPPORT .*expected https"):
+        load(tmp_path, SUPPORT=support)
+    assert Settings(support=support).support_link is None, "and never a link, even where it is not checked"
+
+
+def test_tls_takes_two_files_or_one_and_an_address_that_goes_with_it(tmp_path: Path) -> None:
+    both = load(tmp_path, TLS_CERT="cert.pem", TLS_KEY="key.pem", PUBLIC_URL="https://login.example.com")
+    assert (both.tls_cert, both.tls_key) == (Path("cert.pem"), Path("key.pem"))
+    assert load(tmp_path, TLS_CERT="both.pem").tls_key is None
+
+
+def test_a_key_given_in_place_of_its_path_is_not_repeated(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n")
+    with pytest.raises(ConfigurationError, match=r"^TLS_KEY: expected the path of a PEM file$"):
+        load(tmp_path, TLS_CERT="cert.pem", TLS_KEY_FILE=str(tmp_path / "key"))
 
 
 @pytest.mark.parametrize("file", ["issuer = ", "issuer = 5", "\x00"])

@@ -27,3 +27,12 @@ def test_present_program_is_found_by_its_path(
     program.touch(mode=0o700)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert require_program("oathtool") == str(program)
+
+
+def test_a_browser_is_found_under_each_of_its_names(
+    require_program: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "google-chrome"
+    program.touch(mode=0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert require_program("chromium") == str(program)

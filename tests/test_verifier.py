@@ -239,8 +239,8 @@ async def test_the_strict_profile_takes_no_three_codes_and_no_short_seeds(clock:
 @pytest.mark.parametrize(
     ("ip", "network"),
     [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("::ffff:192.0.2.7", "192.0.2.7/32"),
         ("2001:db8::1", "2001:db8::/64"),
         ("2001:db8::ffff:ffff:ffff:ffff", "2001:db8::/64"),
         ("2001:db8:0:1::1", "2001:db8:0:1::/64"),

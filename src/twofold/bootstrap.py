@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib import resources
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from twofold import setup_link
+from twofold.administration import Administration
 from twofold.applications import ApplicationKeys
 from twofold.clocks import SystemEntropy, system_clock
-from twofold.config import Settings
+from twofold.config import Settings, is_loopback
 from twofold.core.codec import Codec
+from twofold.core.sign_in import DEFAULT_LIMITS, STRICT_LIMITS
 from twofold.credentials import Credentials
 from twofold.crypto.argon2 import RECOMMENDED, Argon2
 from twofold.delivery import Delivery
 from twofold.engine import Engine
-from twofold.errors import ConfigurationError
+from twofold.errors import ConfigurationError, Unavailable
 from twofold.factors import FACTORS
 from twofold.hash_pool import HashPool
 from twofold.inspection import Inspection
 from twofold.keys.file import FileKeyProvider
 from twofold.keys.keyring import Keyring
 from twofold.keys.receipts import KeyringReceipts
+from twofold.networks import Networks
 from twofold.ports import Clock, Entropy
 from twofold.senders.log import LogSender
+from twofold.sign_in import SignIn
+from twofold.sign_in_limits import SignInLimits
 from twofold.stores.memory import MemoryStore
 from twofold.stores.sqlite import SqliteStore
 from twofold.upkeep import upkeep
@@ -37,12 +44,22 @@ class Deployment:
     """Everything that belongs to one database, put together. End it with `close`."""
 
     def __init__(
-        self, settings: Settings, store: Store, keyring: Keyring, *, clock: Clock, entropy: Entropy, argon2: Argon2
+        self,
+        settings: Settings,
+        store: Store,
+        keyring: Keyring,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        argon2: Argon2,
+        public_url: str | None = None,
     ) -> None:
         self.settings = settings
+        self.public_url = public_url or settings.public_url or DEFAULT_URL
         self.store = store
         self.keyring = keyring
         self.clock = clock
+        self.entropy = entropy
         codec = Codec(keyring.mac_keys())
         store.use_codec(codec)
         self._pool = HashPool()
@@ -54,9 +71,10 @@ class Deployment:
             clock=clock,
             entropy=entropy,
             pool=self._pool,
+            session_limits=STRICT_LIMITS if settings.profile == "strict" else DEFAULT_LIMITS,
         )
         credentials = Credentials(keyring, entropy, self._pool, issuer=settings.issuer, argon2=argon2)
-        self.receipts = KeyringReceipts(keyring, settings.public_url or DEFAULT_URL)
+        self.receipts = KeyringReceipts(keyring, self.public_url)
         self.verifier = Verifier(
             engine,
             credentials,
@@ -65,6 +83,10 @@ class Deployment:
             common_passwords=load_common_passwords(),
             on_close=self.close,
         )
+        self.networks = Networks(store, engine)
+        self.sign_in_limits = SignInLimits(engine, self.networks)
+        self.sign_in = SignIn(engine, credentials, self.verifier.accounts, store, self.sign_in_limits)
+        self.administration = Administration(engine, self.verifier.accounts, store)
         self.applications = ApplicationKeys(store, keyring, engine)
         self.inspection = Inspection(store, credentials, codec)
         self.delivery = Delivery(store, LogSender(), clock)
@@ -72,11 +94,13 @@ class Deployment:
 
     async def begin_upkeep(self) -> None:
         """Deliver messages and watch the keys from now on, until `close`."""
-        await self._upkeep.enter_async_context(upkeep(self.delivery, self.keyring))
+        await self._upkeep.enter_async_context(upkeep(self.delivery, self.keyring, self.sign_in))
 
     async def close(self) -> None:
         """Finish what is under way and let the database go."""
         await self._upkeep.aclose()
+        with suppress(Unavailable):
+            await self.sign_in.record_refused()
         self._pool.close()
         self.store.close()
 
@@ -87,8 +111,10 @@ async def open_deployment(
     clock: Clock | None = None,
     entropy: Entropy | None = None,
     argon2: Argon2 = RECOMMENDED,
+    default_url: str = DEFAULT_URL,
 ) -> Deployment:
-    """Open the database of these settings, or make it. Raises `ConfigurationError`, one line."""
+    """Open the database of these settings, or make it. The public URL is that of the settings, else what the set-up
+    page stored, else `default_url`. Raises `ConfigurationError`, one line."""
     clock = clock or system_clock(settings.test_clock)
     entropy = entropy or SystemEntropy()
     path = settings.sqlite_path
@@ -99,16 +125,21 @@ async def open_deployment(
     store = SqliteStore.open(path)
     try:
         keyring = await Keyring.open(store, provider, clock, entropy)
+        stored_url = await setup_link.read_public_url(store, keyring)
     except BaseException:
         store.close()
         raise
-    return Deployment(settings, store, keyring, clock=clock, entropy=entropy, argon2=argon2)
+    public_url = settings.public_url or stored_url or default_url
+    if settings.test_clock is not None and not is_loopback(urlsplit(public_url).hostname):
+        store.close()
+        raise ConfigurationError("TEST_CLOCK is for tests only: PUBLIC_URL must be a loopback address with it")
+    return Deployment(settings, store, keyring, clock=clock, entropy=entropy, argon2=argon2, public_url=public_url)
 
 
 @asynccontextmanager
-async def deployment(settings: Settings) -> AsyncIterator[Deployment]:
+async def deployment(settings: Settings, *, default_url: str = DEFAULT_URL) -> AsyncIterator[Deployment]:
     """`open_deployment` for a `with` block."""
-    opened = await open_deployment(settings)
+    opened = await open_deployment(settings, default_url=default_url)
     try:
         yield opened
     finally:

@@ -5,20 +5,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import click
 
 from twofold import __version__
-from twofold.bootstrap import DEFAULT_URL, Deployment
-from twofold.clocks import SystemEntropy
+from twofold.bootstrap import Deployment
 from twofold.commands.account import account
 from twofold.commands.apikey import apikey
 from twofold.commands.audit import audit
 from twofold.commands.doctor import doctor
 from twofold.commands.keys import keys
-from twofold.commands.shell import OneLineGroup, opened, with_settings
-from twofold.config import Settings, check_public_url
-from twofold.doctor import check_modes
-from twofold.setup_link import new_link, noted_url
+from twofold.commands.shell import OneLineGroup, find_url, opened, with_settings
+from twofold.config import Settings
+from twofold.doctor import check_certificate, check_modes, check_proxies
+from twofold.errors import Refused
+from twofold.setup_link import new_link
 
 
 @click.group(cls=OneLineGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,7 +38,8 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
     """Serve the API until SIGTERM or Ctrl-C."""
     from twofold.server import run  # noqa: PLC0415 - uvicorn and Starlette take longer to import than all the rest
 
-    warnings = [f"{found.finding}; mend it with: {found.mend}" for found in check_modes(settings) if found.mend]
+    findings = [*check_modes(settings), check_certificate(settings, now=datetime.now(UTC)), check_proxies(settings)]
+    warnings = [f"{found.finding}; mend it with: {found.mend}" for found in findings if found.mend]
     run.serve(settings, host, port, workers, warnings)
 
 
@@ -49,10 +52,10 @@ def print_setup_link(settings: Settings) -> None:
 
 
 async def _new_setup_link(deployment: Deployment) -> str:
-    url = deployment.settings.public_url or await noted_url(deployment.store, deployment.keyring) or DEFAULT_URL
-    return await new_link(
-        deployment.store, deployment.keyring, deployment.clock, SystemEntropy(), check_public_url(url)
-    )
+    if await deployment.administration.has_administrator():
+        raise Refused("conflict", "there is an administrator already; to let one in again: twofold account reset NAME")
+    url = await find_url(deployment)
+    return await new_link(deployment.store, deployment.keyring, deployment.clock, deployment.entropy, url)
 
 
 for command in (account, apikey, keys, audit, doctor):

@@ -8,18 +8,26 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from twofold.core.network import Network
 from twofold.errors import ConfigurationError
 
 PREFIX = "TWOFOLD_"
 Profile = Literal["default", "strict"]
+
+SUPPORT_LENGTH_MAX = 200
+_NO_PROXIES = "none"
+_MAIL_ADDRESS = re.compile(r"[^\s@:;,<>\"]+@[^\s@:;,<>\"]+")
+#: A word and a colon, no blank behind it: whatever kind of link it is, a browser may act on it.
+_LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?! )")
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -31,6 +39,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key_provider: str | None = None
     issuer: str = "Twofold"
     profile: Profile = "default"
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    trusted_proxies: str | None = None
+    support: str | None = None
     log_format: Literal["text", "json"] = "text"
     test_clock: Path | None = None
 
@@ -56,6 +68,24 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigurationError(f"KEY_PROVIDER {self.key_provider!r}: expected file:/path/to/twofold.key")
         return Path(path)
 
+    @property
+    def proxy_networks(self) -> tuple[Network, ...] | None:
+        """The networks of TRUSTED_PROXIES: empty when it says `none`, None when it says nothing.
+
+        Raises `ConfigurationError` for what is no address and no network.
+        """
+        given = (self.trusted_proxies or "").replace(",", " ").split()
+        if not given:
+            return None
+        return () if given == [_NO_PROXIES] else tuple(map(_check_proxy, given))
+
+    @property
+    def support_link(self) -> str | None:
+        """What SUPPORT links to; None where it is a text to show as it is."""
+        if self.support is None or _is_safe_link(self.support):
+            return self.support
+        return f"mailto:{quote(self.support, safe='@+')}" if _MAIL_ADDRESS.fullmatch(self.support) else None
+
 
 def load_settings(environment: Mapping[str, str], **flags: object) -> tuple[Settings, list[str]]:
     """The settings and the warnings to show. Flags that are None are not given.
@@ -73,10 +103,14 @@ def load_settings(environment: Mapping[str, str], **flags: object) -> tuple[Sett
         raise ConfigurationError(_explain(error)) from None
     if settings.public_url is not None:
         settings = msgspec.structs.replace(settings, public_url=check_public_url(settings.public_url))
+    if settings.support is not None:
+        settings = msgspec.structs.replace(settings, support=_check_support(settings.support))
     if settings.test_clock is not None and not is_loopback(
         urlsplit(settings.public_url or "http://localhost").hostname
     ):
         raise ConfigurationError("TEST_CLOCK is for tests only: PUBLIC_URL must be a loopback address with it")
+    _check_tls(settings)
+    _ = settings.proxy_networks
     return settings, warnings
 
 
@@ -115,6 +149,52 @@ def _is_private(host: str) -> bool:
         return ipaddress.ip_address(host).is_private
     except ValueError:
         return False
+
+
+def _check_tls(settings: Settings) -> None:
+    for name, path in (("TLS_CERT", settings.tls_cert), ("TLS_KEY", settings.tls_key)):
+        # What somebody gave in place of a path may be the key itself: it is not repeated.
+        if path is not None and (str(path) == "." or "-----" in str(path)):
+            raise ConfigurationError(f"{name}: expected the path of a PEM file")
+    if settings.tls_key is not None and settings.tls_cert is None:
+        raise ConfigurationError("TLS_KEY goes with TLS_CERT, the file of the certificate: set both or neither")
+    if settings.tls_cert is not None and (settings.public_url or "").startswith("http:"):
+        raise ConfigurationError(f"PUBLIC_URL {settings.public_url!r}: expected https:// together with TLS_CERT")
+
+
+def _check_proxy(text: str) -> Network:
+    try:
+        network: Network = ipaddress.ip_network(text)
+    except ValueError:
+        detail = "expected addresses and networks such as 127.0.0.1 and 172.17.0.0/16, or none"
+        raise ConfigurationError(f"TRUSTED_PROXIES {text!r}: {detail}") from None
+    if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped is not None:
+        network = ipaddress.IPv4Network((network.network_address.ipv4_mapped, network.prefixlen - 96))
+    if network.prefixlen == 0:
+        raise ConfigurationError(f"TRUSTED_PROXIES {text!r}: everybody could forge an address then; name the proxies")
+    return network
+
+
+def _check_support(text: str) -> str:
+    text = text.strip()
+    is_short = 0 < len(text) <= SUPPORT_LENGTH_MAX and text.isprintable()
+    if not is_short or (_LINK.match(text) and not _is_safe_link(text)):
+        detail = f"expected https://…, mailto:…, an e-mail address or a text of at most {SUPPORT_LENGTH_MAX} characters"
+        raise ConfigurationError(f"SUPPORT {text[:40]!r}: {detail}")
+    return text
+
+
+def _is_safe_link(text: str) -> bool:
+    """Whether it only leads somewhere: `javascript:` and its kin would act on the page that shows them."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    if " " in text:
+        return False
+    if parts.scheme == "mailto":
+        return _MAIL_ADDRESS.fullmatch(parts.path) is not None
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _read_environment(environment: Mapping[str, str], warnings: list[str]) -> dict[str, Any]:

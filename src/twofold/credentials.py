@@ -14,7 +14,7 @@ from twofold.core.account import FIRST_FACTOR, RECOVERY, Account, Authenticator
 from twofold.core.discreet import Discreet
 from twofold.core.enrollment import NewCredential
 from twofold.core.entropy import Seed, derive_id
-from twofold.core.factor import Answer, Proof
+from twofold.core.factor import Answer, Proof, Right
 from twofold.core.verification import SEED_FIELD
 from twofold.crypto.argon2 import RECOMMENDED, SALT_BYTES, Argon2
 from twofold.crypto.otp import COUNTER_MAX, DIGITS_MAX, DIGITS_MIN, PERIOD_S_MAX, PERIOD_S_MIN, Algorithm
@@ -198,7 +198,9 @@ class Credentials:
         def compute() -> Proof:
             digest = parameters.digest(secret, salt)
             rehashed = None
-            if factor == FIRST_FACTOR and parameters != self._argon2:
+            # Only for the right one: else the work would tell apart who has an old digest and who has none.
+            is_right = factor == FIRST_FACTOR and hmac.compare_digest(digest, password.digest)
+            if is_right and parameters != self._argon2:
                 rehashed = _PASSWORD.new_credential(
                     fresh_salt, self._argon2.digest(secret, fresh_salt), argon2=self._argon2
                 )
@@ -207,8 +209,32 @@ class Credentials:
         proof = await self._pool.run(compute, account_id=account.id, address=address, is_known=is_known)
         return msgspec.structs.replace(answer, proof=proof)
 
+    async def check_password(
+        self, account: Account | None, name: str, password: str, *, address: str | None, is_known: bool, now: int
+    ) -> Answer | None:
+        """The answer with its proof if this is the account's password, else None: after the same work for a wrong
+        password, an account without one, and a name that nobody has."""
+        answer = Answer("password", (password,))
+        owner = None
+        if account is not None:
+            owner = next((a for a in account.authenticators if a.factor == FIRST_FACTOR), None)
+        if account is None or owner is None:
+            secret, salt = prepare_password(password), self._entropy.bytes(SALT_BYTES)
+            await self._pool.run(
+                lambda: self._argon2.digest(secret, salt), account_id=name, address=address, is_known=is_known
+            )
+            return None
+        answer = await self.prove(account, answer, address=address, is_known=is_known, now=now)
+        finding = _PASSWORD.check_answer(owner, answer, unseal=_unsealed, now=now)
+        return answer if isinstance(finding, Right) else None
+
     def _open_seed(self, sealed: bytes, account_id: str, authenticator_id: str) -> bytes:
         return self._keys.open_seal(sealed, field=SEED_FIELD, account_id=account_id, authenticator_id=authenticator_id)
+
+
+def _unsealed(sealed: bytes) -> bytes:
+    """A password digest is not sealed."""
+    return sealed
 
 
 def _secret_of(code: str) -> bytes:

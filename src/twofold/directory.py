@@ -11,20 +11,24 @@ import msgspec
 
 from twofold.core import enrollment, management
 from twofold.core.account import (
+    FIRST_FACTOR,
     RECOVERY,
     Account,
     AccountState,
     AuthenticatorState,
     Contact,
     Profile,
+    Role,
     check_account_id,
     check_label,
     without_expired,
 )
+from twofold.core.activity import Activity, read_activity
 from twofold.core.attempt import Call
 from twofold.core.audit import EventRow
 from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import Confirmed, Decision, Done, Tried
+from twofold.core.enrollment import NewCredential
 from twofold.core.entropy import derive
 from twofold.core.factor import read_answer
 from twofold.core.management import AccountEvent, ProfileChange
@@ -58,7 +62,11 @@ class AuthenticatorView(msgspec.Struct, frozen=True):
 
 
 class AccountView(msgspec.Struct, frozen=True):
-    """An account as it may be shown. `throttle` is that of new browsers: `open`, `delayed` or `empty`."""
+    """An account as it may be shown. `throttle` is that of new browsers: `open`, `delayed` or `empty`.
+
+    `is_disabled`: as a whole, by somebody who may; `state` says so too where failures did it. An open invitation works
+    until `invited_until`, in microseconds; 0 if there is none.
+    """
 
     id: str
     display_name: str
@@ -69,6 +77,21 @@ class AccountView(msgspec.Struct, frozen=True):
     retry_after_s: int | None
     contacts: tuple[Contact, ...]
     groups: tuple[str, ...]
+    role: Role = ""
+    is_disabled: bool = False
+    invited_until: int = 0
+
+    @property
+    def has_password(self) -> bool:
+        """Whether the person can take the first step of signing in here."""
+        return any(a.factor == FIRST_FACTOR for a in self.authenticators)
+
+    @property
+    def second_factors(self) -> tuple[AuthenticatorView, ...]:
+        """What is asked for besides the password, or was until failures disabled it; recovery codes only accompany."""
+        return tuple(
+            a for a in self.authenticators if a.factor not in (FIRST_FACTOR, RECOVERY) and a.state != "pending"
+        )
 
 
 class ProfileInput(msgspec.Struct, frozen=True):
@@ -156,15 +179,19 @@ class Directory:
 
         return cast(Confirmed, await self._engine.decide(account_id, decide, caller))
 
-    async def set_password(self, account_id: str, password: str, *, caller: Caller = LOCAL) -> None:
-        """Set or change the password: 8 to 128 characters, not a well-known one. Raises `InvalidInput`, `Refused`."""
+    async def new_password(self, account_id: str, password: str) -> NewCredential:
+        """A password as it may be set: 8 to 128 characters, not a well-known one. Raises `InvalidInput`."""
         check_new_password(password, account_id=account_id, common=self._common_passwords)
-        fresh = await self._credentials.new_password(account_id, password)
+        return await self._credentials.new_password(account_id, password)
+
+    async def set_password(self, account_id: str, password: str, *, caller: Caller = LOCAL) -> Done:
+        """Set or change the password. Raises `InvalidInput`, `Refused`."""
+        fresh = await self.new_password(account_id, password)
 
         def decide(account: Account | None, call: Call) -> Decision:
             return management.set_password(account, fresh, call)
 
-        await self._engine.decide(account_id, decide, caller)
+        return cast(Done, await self._engine.decide(account_id, decide, caller))
 
     async def test_code(self, account_id: str, code: str, *, caller: Caller = LOCAL) -> Tried:
         """What a code fits, for somebody whose codes are always wrong: never a sign-in, audited, five a day."""
@@ -182,6 +209,18 @@ class Directory:
         if not await self._engine.limits.hit(key, now_s - now_s % DAY_S, TESTS_PER_DAY):
             raise Refused("too_many", f"a code can be tested {TESTS_PER_DAY} times a day")
         return cast(Tried, await self._engine.decide(account_id, decide, caller))
+
+    async def latest_activity(
+        self, account: Account, *, count: int, before_seq: int | None = None
+    ) -> Sequence[Activity]:
+        """What happened to the account last, newest first; with `before_seq` what happened before that event. Of an
+        account that had the same id and was deleted, nothing."""
+        last = account.head.seq if before_seq is None else min(before_seq - 1, account.head.seq)
+        first = max(account.head.erased, last - count)
+        if last <= first:
+            return ()
+        rows = await self.events(account.id, after_seq=first, limit=last - first)
+        return [read_activity(row) for row in reversed(rows)]
 
     async def events(self, account_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[EventRow]:
         """Events of an account, oldest first; of the deployment itself under the id ""."""
@@ -203,10 +242,11 @@ class Directory:
             )
             for a in account.authenticators
         )
-        active = [a for a in shown if a.state == "active" and a.factor not in ("password", RECOVERY)]
+        active = [a for a in shown if a.state == "active" and a.factor not in (FIRST_FACTOR, RECOVERY)]
         is_unavailable = account.state == "active" and not active
         profile = self._open_profile(account)
         left = sum(codes_left(a.credential) for a in account.authenticators if a.factor == RECOVERY)
+        link = account.link if account.link and account.link.purpose == "invitation" else None
         return AccountView(
             account.id,
             profile.display_name,
@@ -217,6 +257,9 @@ class Directory:
             None if wait is None else wait.retry_after_s,
             profile.contacts,
             account.groups,
+            account.role,
+            account.is_disabled,
+            link.expires_at if link and now < link.expires_at else 0,
         )
 
     def _diagnose(self, account: Account, code: str, now: int) -> Tried:

@@ -15,12 +15,14 @@ import sqlite3
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
+from twofold.certificate import read_certificate
 from twofold.clocks import SystemEntropy
 from twofold.config import Settings, is_loopback
 from twofold.errors import ConfigurationError, Unavailable
@@ -30,6 +32,7 @@ from twofold.stores._sqlite_file import connect
 OFFSET_MAX_S = 1.0
 NTP_TIMEOUT_S = 2.0
 NTP_PORT = 123
+EXPIRY_NEAR_DAYS = 14
 FREE_LOW_BYTES = 1 << 30
 FREE_MIN_BYTES = 100 << 20
 _SYNCHRONOUS_FULL = 2
@@ -53,6 +56,8 @@ def examine(settings: Settings, *, ntp_server: str) -> list[Finding]:
     return [
         check_clock(settings, ntp_server),
         check_public_url(settings),
+        check_certificate(settings, now=datetime.now(UTC)),
+        check_proxies(settings),
         *check_modes(settings),
         check_key(settings),
         *check_database(settings.sqlite_path),
@@ -107,6 +112,43 @@ def check_public_url(settings: Settings) -> Finding:
         mend = f"put TLS in front and set TWOFOLD_PUBLIC_URL={url.replace('http:', 'https:', 1)}"
         return Finding("public url", "warning", f"{url}: codes and cookies cross the network in clear", mend)
     return Finding("public url", "ok", url)
+
+
+def check_certificate(settings: Settings, *, now: datetime) -> Finding:
+    """The certificate of TLS_CERT: it can be served, its key is secret, it is for PUBLIC_URL's host, and it lasts."""
+    path, host = settings.tls_cert, urlsplit(settings.public_url or "https://localhost").hostname or ""
+    if path is None:
+        return Finding("certificate", "ok", "none of our own: TLS, if any, is the business of the web server in front")
+    try:
+        certificate = read_certificate(path, settings.tls_key)
+    except ConfigurationError as error:
+        mend = "set TWOFOLD_TLS_CERT and TWOFOLD_TLS_KEY to the PEM files of one certificate and its key"
+        return Finding("certificate", "problem", str(error), mend)
+    key_file = settings.tls_key or path
+    if key_file.stat().st_mode & 0o007:
+        return Finding("certificate", "problem", f"everybody can read {key_file}", f"chmod o= {_quote([key_file])}")
+    days = (certificate.expires_at - now).days
+    renew = f"renew {_quote([path])}: a running server reads it again"
+    if days < 0:
+        return Finding("certificate", "problem", f"{path} ran out on {certificate.expires_at:%Y-%m-%d}", renew)
+    finding = f"{path}: for {', '.join(certificate.names) or 'no name'}, good for {days} days"
+    if not certificate.fits(host):
+        return Finding("certificate", "problem", f"{finding}, but not for {host}", f"get a certificate for {host}")
+    if days < EXPIRY_NEAR_DAYS:
+        return Finding("certificate", "warning", finding, renew)
+    return Finding("certificate", "ok", finding)
+
+
+def check_proxies(settings: Settings) -> Finding:
+    """Whose word about addresses counts. A web server in front that is not named makes everybody one address."""
+    networks = settings.proxy_networks
+    if networks:
+        return Finding("proxies", "ok", f"X-Forwarded-For is believed from {', '.join(map(str, networks))}")
+    if networks is not None or settings.tls_cert is not None or not (settings.public_url or "").startswith("https:"):
+        return Finding("proxies", "ok", "none is named: addresses are those of the connections")
+    finding = "PUBLIC_URL is https without TLS_CERT: all who come through the web server in front share its address"
+    mend = "set TWOFOLD_TRUSTED_PROXIES=127.0.0.1, or to its address, which the log of `twofold serve` tells"
+    return Finding("proxies", "warning", finding, mend)
 
 
 def check_modes(settings: Settings) -> Iterator[Finding]:

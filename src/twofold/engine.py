@@ -17,7 +17,9 @@ from twofold.core.decision import Decision, Done, NeedsRecoveryCodes, Outcome, R
 from twofold.core.entropy import SEED_BYTES, Seed
 from twofold.core.factor import Factors
 from twofold.core.idempotency import IdempotencyKey, once
-from twofold.errors import Busy, DataKeyMissing, KeyRetired, Refused, TamperedRecord
+from twofold.core.sign_in import DEFAULT_LIMITS, Bearer, SessionLimits, in_session
+from twofold.core.verification import Question
+from twofold.errors import Busy, DataKeyMissing, KeyRetired, Refused, TamperedRecord, TwofoldError
 from twofold.hash_pool import HashPool
 from twofold.ports import Accounts, Clock, Entropy, Limits, SealingKeys
 
@@ -31,16 +33,30 @@ DEPLOYMENT = ""
 log = logging.getLogger("twofold")
 
 
+class NotProven(TwofoldError):
+    """The answer that came with a call, to prove who calls, was not right; nothing else happened."""
+
+    def __init__(self, outcome: Rejected | Throttled) -> None:
+        super().__init__("the answer that came with the call is not right")
+        self.outcome = outcome
+
+
 class Caller(msgspec.Struct, frozen=True):
     """Who calls: an application's id, whether it may manage without a step-up, and where the person is.
 
-    `idempotency` makes a repeated call end as it did the first time.
+    `idempotency` makes a repeated call end as it did the first time. A person on Twofold's own pages calls with a
+    `session`, and with a `proof` where a fresh second factor is asked for; right, it ends the other sessions too if
+    `ends_others`. `by` is the administrator who acts on another account.
     """
 
     application: str = LOCAL_APPLICATION
     is_admin: bool = False
     context: Context = Context()
     idempotency: IdempotencyKey | None = None
+    session: Bearer | None = None
+    proof: Question | None = None
+    ends_others: bool = False
+    by: str | None = None
 
 
 LOCAL = Caller()
@@ -60,6 +76,7 @@ class Engine:
         clock: Clock,
         entropy: Entropy,
         pool: HashPool,
+        session_limits: SessionLimits = DEFAULT_LIMITS,
     ) -> None:
         self.accounts = accounts
         self.limits = limits
@@ -68,6 +85,7 @@ class Engine:
         self.clock = clock
         self.entropy = entropy
         self.pool = pool
+        self.session_limits = session_limits
         self._unrecorded: dict[str, int] = {}
         self._alarmed: dict[str, int] = {}
 
@@ -80,6 +98,7 @@ class Engine:
             caller.is_admin,
             caller.context,
             self._unrecorded.get(account_id, 0),
+            caller.by,
         )
 
     async def decide(
@@ -93,7 +112,7 @@ class Engine:
         """Decide and commit. `prepare` does slow work before the first try and again whenever a decision asks for it
         (`Stale`, `NeedsRecoveryCodes`): at most three times more, never charged.
 
-        Raises `Refused`, `InvalidInput`, `Busy`, `Unavailable`.
+        Raises `Refused`, `InvalidInput`, `Busy`, `Unavailable`; to a caller with a session `SessionEnded`, `NotProven`.
         """
         asked: Outcome | None = None
         for _ in range(TRIES_MAX):
@@ -101,7 +120,7 @@ class Engine:
                 if prepare is not None:
                     await prepare(asked)
                 call = self.begin(account_id, caller)
-                run = once(lambda account, call=call: decide(account, call), caller.idempotency, call, self.keys)  # type: ignore[misc]
+                run = once(self._bind(decide, call, caller), caller.idempotency, call, self.keys)
                 decision = await self.accounts.transact(account_id, run)
             except DataKeyMissing as missing:
                 await self.keys.fetch(missing.key_id)
@@ -118,8 +137,24 @@ class Engine:
             self._count_unrecorded(account_id, decision)
             if isinstance(asked, Refusal):
                 raise Refused(asked.code, asked.detail)
+            if caller.proof is not None and isinstance(asked, Rejected | Throttled):
+                raise NotProven(asked)
             return asked
         raise Busy(1, per_account=isinstance(asked, Stale))
+
+    def _bind(self, decide: Decide, call: Call, caller: Caller) -> Callable[[Account | None], Decision]:
+        if caller.session is None:
+            return lambda account: decide(account, call)
+        return in_session(
+            decide,
+            caller.session,
+            call,
+            proof=caller.proof,
+            ends_others=caller.ends_others,
+            limits=self.session_limits,
+            factors=self.factors,
+            seals=self.keys,
+        )
 
     async def record(self, decide: Decide, caller: Caller = LOCAL) -> None:
         """Write an event of the deployment itself."""

@@ -3,6 +3,7 @@
     TwofoldError
     ├── InvalidInput          what was sent cannot be understood: names the field and what was expected
     ├── Refused               understood, but the state of the account or the caller's rights do not allow it
+    ├── SessionEnded          the caller's session is over: the person signs in again
     ├── Busy                  too many attempts wait already: nothing was judged, try again after `retry_after_s`
     ├── Unavailable           a key, a store or a provider cannot be reached: fail closed
     │   ├── DataKeyMissing    one data key is not in memory (the verifier fetches it and repeats)
@@ -56,6 +57,14 @@ class Refused(TwofoldError):
         super().__init__(detail)
         self.code: RefusalCode = code
         self.detail = detail
+
+
+class SessionEnded(TwofoldError):
+    """The session that the call came with counts no more; `ending` is `expired`, `idle` or `ended`."""
+
+    def __init__(self, ending: Literal["expired", "idle", "ended"]) -> None:
+        super().__init__(f"the session is over: {ending}")
+        self.ending = ending
 
 
 class Busy(TwofoldError):

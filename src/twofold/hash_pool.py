@@ -31,16 +31,18 @@ class HashPool:
         self._free = self._workers
         self._waiting: list[tuple[bool, int, asyncio.Future[None]]] = []
         self._order = itertools.count()
-        self._accounts: set[str] = set()
+        self._accounts: set[tuple[str, bool]] = set()
         self._addresses: Counter[str] = Counter()
 
     async def run(self, work: Callable[[], T], *, account_id: str, address: str | None, is_known: bool = False) -> T:
         """The result of `work`. Raises `Busy`: at once, before anything is computed."""
-        if account_id in self._accounts or (address is not None and self._addresses[address] >= PER_ADDRESS_MAX):
+        # Strangers who keep an account's place taken do not keep out its owner, in a browser that is known.
+        account = (account_id, is_known)
+        if account in self._accounts or (address is not None and self._addresses[address] >= PER_ADDRESS_MAX):
             raise Busy(1, per_account=True)
         if len(self._waiting) >= WAITING_MAX:
             raise Busy(1)
-        self._accounts.add(account_id)
+        self._accounts.add(account)
         if address is not None:
             self._addresses[address] += 1
         try:
@@ -50,7 +52,7 @@ class HashPool:
             finally:
                 self._leave()
         finally:
-            self._accounts.discard(account_id)
+            self._accounts.discard(account)
             if address is not None:
                 self._addresses[address] -= 1
                 self._addresses += Counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -12,6 +12,7 @@ from twofold.core.audit import EventRow
 from twofold.core.codec import StoredAccount
 from twofold.core.decision import Decision, Message, ReceiptClaims
 from twofold.core.factor import Seals
+from twofold.core.session import Session
 
 
 class Clock(Protocol):
@@ -61,6 +62,37 @@ class Accounts(Protocol):
         ...
 
 
+class AccountCounts(msgspec.Struct, frozen=True):
+    """How many accounts of people there are, deleted ones not counted. A factor counts where it is active, and only
+    named roles do."""
+
+    total: int
+    by_state: Mapping[str, int]
+    by_role: Mapping[str, int]
+    by_factor: Mapping[str, int]
+
+
+class AccountPages(Protocol):
+    """Where lists of people come from. Deleted accounts are in none, nor is the deployment's own."""
+
+    async def page_accounts(
+        self,
+        *,
+        after: str = "",
+        limit: int = 100,
+        factor: str | None = None,
+        state: str | None = None,
+        role: str | None = None,
+        search: str | None = None,
+    ) -> Sequence[StoredAccount]:
+        """The next accounts in order of id, not checked. `search`: a part of the id, in capitals or not."""
+        ...
+
+    async def count_accounts_by(self) -> AccountCounts:
+        """How many there are of which kind."""
+        ...
+
+
 class Claims(Protocol):
     """What must be unique across accounts: a credential id, a user handle, an import id."""
 
@@ -107,12 +139,63 @@ class Applications(Protocol):
         ...
 
 
+class Sessions(Protocol):
+    """Who is signed in. Sessions are opened and ended by decisions (`OpenSession`, `EndSessions`)."""
+
+    async def find_session(self, token_digest: bytes) -> Session | None:
+        """The session of that token, whether it is still in force or not; raises `TamperedRecord`."""
+        ...
+
+    async def list_sessions(self, account_id: str) -> Sequence[Session]:
+        """All sessions of an account, oldest first; rows that were changed from outside are left out."""
+        ...
+
+    async def touch_session(self, token_digest: bytes, session: Session) -> None:
+        """Keep a changed session (`seen_at`) under its token, if it is still there."""
+        ...
+
+
 class Limits(Protocol):
     """Counters for what no account holds."""
 
     async def hit(self, key_hmac: bytes, window: int, cap: int) -> bool:
         """Count one in the window that began at this second; False when `cap` is reached already (then nothing is
         counted). Windows that began more than a day ago may be forgotten."""
+        ...
+
+    async def take_back(self, key_hmac: bytes, window: int) -> None:
+        """Count one less: what was counted in advance turned out to be right."""
+        ...
+
+
+class NetworkBlock(msgspec.Struct, frozen=True):
+    """A network that is refused on everything open to strangers. `network` as CIDR; times in microseconds.
+
+    `until` is 0 for one that stays until it is lifted. `strikes`: how often it went over its limit so far; a row stays
+    for a while after `until`, so that the next block is a longer one. `by` is an account, or empty: the limits.
+    """
+
+    network: str
+    until: int
+    strikes: int
+    blocked_at: int
+    reason: str = ""
+    by: str = ""
+
+
+class NetworkBlocks(Protocol):
+    """Networks that are refused."""
+
+    async def list_blocks(self) -> Sequence[NetworkBlock]:
+        """All rows, by network."""
+        ...
+
+    async def put_block(self, block: NetworkBlock) -> None:
+        """Keep a block, in place of an earlier one of the same network."""
+        ...
+
+    async def drop_block(self, network: str) -> bool:
+        """Whether there was one to drop."""
         ...
 
 

@@ -1,7 +1,7 @@
-"""The one-time link to the set-up page, printed where only the operator reads it.
+"""The one-time link to the set-up page, printed where only the operator reads it, and what set-up keeps: addresses.
 
 Only a keyed digest of its token is kept, together with its expiry, so neither a stolen nor an edited database yields
-a link. A newer link voids the one before; looking at the page does not spend it.
+a link. A newer link voids the one before; looking at the page does not spend it, completing the set-up does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from twofold.ports import Clock, Entropy, SealingKeys
 TOKEN_BYTES = 32
 TTL_S = 86_400
 _SETTING = "setup_link"
+_SPENT = ""
 _LISTENING_URL = "listening_url"
+_PUBLIC_URL = "public_url"
 
 
 class SettingStore(Protocol):
@@ -48,16 +50,48 @@ async def is_valid(store: SettingStore, keys: SealingKeys, clock: Clock, token: 
     return hmac.compare_digest(digest, _digest(keys, token, expires_at)) and clock.now() < expires_at
 
 
+async def spend(store: SettingStore) -> None:
+    """The set-up is complete: no link leads to it any more, until a new one is made."""
+    await store.put_setting(_SETTING, _SPENT)
+
+
+async def is_spent(store: SettingStore) -> bool:
+    """Whether the set-up was completed with the newest link."""
+    return await store.get_setting(_SETTING) == _SPENT
+
+
 async def note_url(store: SettingStore, keys: SealingKeys, url: str) -> None:
     """A running server notes where it is found, so that links made beside it lead to it."""
-    await store.put_setting(_LISTENING_URL, f"{keys.index_digest(b'listening_url', url.encode()).hex()}:{url}")
+    await _put_url(store, keys, _LISTENING_URL, url)
 
 
 async def noted_url(store: SettingStore, keys: SealingKeys) -> str | None:
-    """What was noted last; a note that somebody else wrote counts as none, or links would lead to him."""
-    digest, _, url = (await store.get_setting(_LISTENING_URL) or "").partition(":")
-    expected = keys.index_digest(b"listening_url", url.encode()).hex()
-    return url if hmac.compare_digest(digest.encode(), expected.encode()) else None
+    """What was noted last."""
+    return await _read_url(store, keys, _LISTENING_URL)
+
+
+async def put_public_url(store: SettingStore, keys: SealingKeys, url: str) -> None:
+    """Keep the PUBLIC_URL that was chosen at set-up; environment and file win over it."""
+    await _put_url(store, keys, _PUBLIC_URL, url)
+
+
+async def read_public_url(store: SettingStore, keys: SealingKeys) -> str | None:
+    """The PUBLIC_URL that was chosen at set-up."""
+    return await _read_url(store, keys, _PUBLIC_URL)
+
+
+async def _put_url(store: SettingStore, keys: SealingKeys, name: str, url: str) -> None:
+    await store.put_setting(name, f"{_sign(keys, name, url)}:{url}")
+
+
+async def _read_url(store: SettingStore, keys: SealingKeys, name: str) -> str | None:
+    """An address that somebody else wrote there counts as none, or links would lead to him."""
+    signature, _, url = (await store.get_setting(name) or "").partition(":")
+    return url if hmac.compare_digest(signature.encode(), _sign(keys, name, url).encode()) else None
+
+
+def _sign(keys: SealingKeys, name: str, url: str) -> str:
+    return keys.index_digest(name.encode(), url.encode()).hex()
 
 
 def _digest(keys: SealingKeys, token: str, expires_at: int) -> str:

@@ -14,6 +14,7 @@ from twofold.errors import Unavailable
 DELIVERY_EVERY_S = 1
 CHECK_EVERY_S = 1
 REFRESH_EVERY_S = 60
+RECORD_EVERY_S = 60
 
 log = logging.getLogger("twofold")
 
@@ -34,8 +35,16 @@ class Keys(Protocol):
         ...
 
 
+class RefusedPasswords(Protocol):
+    """The password step as upkeep sees it."""
+
+    async def record_refused(self) -> None:
+        """Write down the wrong passwords of the last minute."""
+        ...
+
+
 @asynccontextmanager
-async def upkeep(delivery: Delivery, keys: Keys) -> AsyncIterator[None]:
+async def upkeep(delivery: Delivery, keys: Keys, sign_in: RefusedPasswords) -> AsyncIterator[None]:
     """Runs it while the block runs."""
 
     async def follow_keys() -> None:
@@ -46,6 +55,7 @@ async def upkeep(delivery: Delivery, keys: Keys) -> AsyncIterator[None]:
         asyncio.create_task(_repeat(delivery.run, DELIVERY_EVERY_S)),
         asyncio.create_task(_repeat(keys.check, CHECK_EVERY_S)),
         asyncio.create_task(_repeat(follow_keys, REFRESH_EVERY_S)),
+        asyncio.create_task(_repeat(sign_in.record_refused, RECORD_EVERY_S)),
     ]
     try:
         yield

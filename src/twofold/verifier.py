@@ -7,20 +7,20 @@ is a value to match on; what the state does not allow is raised as `Refused`.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Self, cast
 
 import msgspec
 
 from twofold import qr
-from twofold.core import enrollment, management
+from twofold.core import enrollment, management, open_enrollment
 from twofold.core.account import Account, Authenticator, check_label, find_known_browser, new_account
 from twofold.core.attempt import Call, Context
 from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import (
     Confirmed,
     Decision,
+    Done,
     NeedsRecoveryCodes,
     Outcome,
     Pending,
@@ -33,6 +33,7 @@ from twofold.core.decision import (
 )
 from twofold.core.enrollment import NewCredential
 from twofold.core.factor import Answer, read_answer
+from twofold.core.network import neighborhood_of, read_address
 from twofold.core.verification import Question, verify_answer
 from twofold.credentials import Credentials, OtpFactor
 from twofold.directory import Directory
@@ -133,17 +134,36 @@ class Verifier:
         pending = cast(Pending, await self._engine.decide(account_id, decide, caller))
         return PendingEnrollment(**msgspec.structs.asdict(pending))
 
+    async def see_again(self, account_id: str, authenticator_id: str, *, caller: Caller = LOCAL) -> PendingEnrollment:
+        """Show an open enrollment to whoever began it once more; nothing is begun. Raises `Refused`."""
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            return Decision(self._show(account_id, open_enrollment.see_again(account, authenticator_id, call)))
+
+        pending = cast(Pending, await self._engine.decide(account_id, decide, caller))
+        return PendingEnrollment(**msgspec.structs.asdict(pending))
+
+    async def cancel(self, account_id: str, authenticator_id: str, *, caller: Caller = LOCAL) -> Done:
+        """Forget an open enrollment that the caller began; what is active stays. Raises `Refused`."""
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            return open_enrollment.cancel_enrollment(account, authenticator_id, call)
+
+        return cast(Done, await self._engine.decide(account_id, decide, caller))
+
     async def confirm(
         self,
         account_id: str,
         authenticator_id: str,
         *,
         code: str,
+        label: str | None = None,
         step_up: str | None = None,
         caller: Caller = LOCAL,
     ) -> Confirmed | Rejected | Throttled:
         """End an enrollment with its first code, which is used up by it. The account's first authenticator brings
-        ten recovery codes, shown this once. Raises `Refused`."""
+        ten recovery codes, shown this once. Raises `Refused`, `InvalidInput`."""
+        label = None if label is None else check_label(label)
         claims = self._read_step_up(step_up)
         answer = read_answer([code])
         recovery = _RecoveryCodesOnDemand(self._credentials, account_id, caller)
@@ -156,6 +176,7 @@ class Verifier:
                 call,
                 factors=self._engine.factors,
                 seals=self._engine.keys,
+                label=label,
                 recovery=recovery.made,
                 step_up=claims,
             )
@@ -232,14 +253,14 @@ class Verifier:
 
     async def revoke(
         self, account_id: str, authenticator_id: str, *, step_up: str | None = None, caller: Caller = LOCAL
-    ) -> None:
+    ) -> Done:
         """Remove an authenticator, at once and for every open sign-in; also how a pending one is canceled."""
         claims = self._read_step_up(step_up)
 
         def decide(account: Account | None, call: Call) -> Decision:
             return enrollment.revoke_authenticator(account, authenticator_id, call, step_up=claims)
 
-        await self._engine.decide(account_id, decide, caller)
+        return cast(Done, await self._engine.decide(account_id, decide, caller))
 
     async def rename(self, account_id: str, authenticator_id: str, label: str, *, caller: Caller = LOCAL) -> None:
         """Give an authenticator another label."""
@@ -312,13 +333,8 @@ def _neighborhood(caller: Caller) -> str | None:
 
 
 def network_of(ip: str) -> str:
-    """The network that counts as one neighbor: the address itself for IPv4, its /64 for IPv6."""
-    try:
-        address = ipaddress.ip_address(ip)
-    except ValueError:
-        raise InvalidInput("context.ip", "an IPv4 or IPv6 address") from None
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+    """The network that counts as one neighbor. Raises `InvalidInput`."""
+    address = read_address(ip)
+    if address is None:
+        raise InvalidInput("context.ip", "an IPv4 or IPv6 address")
+    return str(neighborhood_of(address))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.certificates import make_certificate
 from tests.cli.conftest import Invoke
 
 from twofold import doctor
@@ -132,6 +133,62 @@ def test_public_url_over_a_network_wants_tls(
 ) -> None:
     monkeypatch.setenv("TWOFOLD_PUBLIC_URL", url)
     assert examined()["public url"]["state"] == state
+
+
+def test_certificate_is_checked_against_its_key_its_host_and_the_day(
+    examined: Callable[..., dict[str, dict[str, str]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def find(**made: float) -> tuple[str, str]:
+        make_certificate(tmp_path, "login.example.com", **made)
+        found = examined()["certificate"]
+        return found["state"], found["finding"]
+
+    assert examined()["certificate"]["state"] == "ok"
+    files = make_certificate(tmp_path, "login.example.com")
+    monkeypatch.setenv("TWOFOLD_TLS_CERT", str(files.cert))
+    monkeypatch.setenv("TWOFOLD_TLS_KEY", str(files.key))
+    monkeypatch.setenv("TWOFOLD_PUBLIC_URL", "https://login.example.com")
+    assert find(days=90.5) == ("ok", f"{files.cert}: for login.example.com, good for 90 days")
+    assert find(days=13.5) == ("warning", f"{files.cert}: for login.example.com, good for 13 days")
+    state, finding = find(days=-1.5)
+    assert state == "problem"
+    assert re.fullmatch(rf"{files.cert} ran out on \d{{4}}-\d\d-\d\d", finding)
+    make_certificate(tmp_path)
+    assert "for no name, good for" in examined()["certificate"]["finding"]
+    make_certificate(tmp_path, "login.example.com")
+    monkeypatch.setenv("TWOFOLD_PUBLIC_URL", "https://sign-in.example.com")
+    assert examined()["certificate"]["mend"] == "get a certificate for sign-in.example.com"
+    files.key.write_bytes(files.cert.read_bytes())
+    assert examined()["certificate"]["finding"] == f"TLS_KEY {files.key}: holds no private key (PEM)"
+
+
+def test_key_of_the_certificate_that_everybody_can_read_is_a_problem(
+    examined: Callable[..., dict[str, dict[str, str]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = make_certificate(tmp_path, "localhost")
+    monkeypatch.setenv("TWOFOLD_TLS_CERT", str(files.cert))
+    monkeypatch.setenv("TWOFOLD_TLS_KEY", str(files.key))
+    # A group for those who need certificates is usual.
+    files.key.chmod(0o640)
+    assert examined()["certificate"]["state"] == "ok"
+    files.key.chmod(0o644)
+    found = examined()["certificate"]
+    assert (found["state"], found["mend"]) == ("problem", f"chmod o= {files.key}")
+
+
+def test_web_server_in_front_that_is_not_named_is_noticed(
+    examined: Callable[..., dict[str, dict[str, str]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert examined()["proxies"]["state"] == "ok"
+    monkeypatch.setenv("TWOFOLD_PUBLIC_URL", "https://login.example.com")
+    found = examined()["proxies"]
+    assert found["state"] == "warning"
+    assert found["mend"].startswith("set TWOFOLD_TRUSTED_PROXIES=127.0.0.1")
+    for proxies, finding in (("127.0.0.1", "believed from 127.0.0.1/32"), ("none", "none is named")):
+        monkeypatch.setenv("TWOFOLD_TRUSTED_PROXIES", proxies)
+        found = examined()["proxies"]
+        assert found["state"] == "ok"
+        assert finding in found["finding"]
 
 
 def test_open_modes_are_named_with_the_line_that_closes_them(

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 from tests.kit import Phone
 from tests.ledger import Ledger
 
-from twofold.core.account import AUTHENTICATORS_MAX, KNOWN_BROWSERS_MAX, PENDING_MAX, SPENT_MAX, Account
+from twofold.core.account import AUTHENTICATORS_MAX, KNOWN_BROWSERS_MAX, PENDING_MAX, SPENT_MAX, Account, epoch_claim
 from twofold.core.attempt import Call
 from twofold.core.audit import verify_chain
 from twofold.core.codec import DOCUMENT_MAX
@@ -27,7 +27,6 @@ from twofold.core.enrollment import renew_recovery_codes, revoke_authenticator
 from twofold.core.idempotency import KEPT_MAX
 from twofold.core.management import redeem_receipt
 from twofold.core.throttle import GRAINS_PER_PPM, Lane, refill
-from twofold.core.verification import epoch_claim
 from twofold.crypto.otp import step_at
 from twofold.errors import Refused
 

@@ -14,6 +14,7 @@ def test_an_event_carries_when_who_and_where() -> None:
         "factor": "totp",
         "application": "shop",
         "admin": True,
+        "by": None,
         "ip": "192.0.2.1",
         "user_agent": "agent",
     }

@@ -8,10 +8,11 @@ from tests.ledger import Ledger
 
 from twofold.core.account import Account
 from twofold.core.attempt import Call
-from twofold.core.decision import Decision, Outcome, Pending, Refusal, Renewed, Throttled, Verified
+from twofold.core.clock import in_seconds
+from twofold.core.decision import Decision, Done, Outcome, Pending, Refusal, Renewed, Throttled, Verified
 from twofold.core.enrollment import renew_recovery_codes
 from twofold.core.factor import read_answer
-from twofold.core.idempotency import KEPT_MAX, IdempotencyKey, once
+from twofold.core.idempotency import KEPT_MAX, KEPT_S, IdempotencyKey, is_kept, once
 from twofold.core.management import delete_account, put_account, record_event
 from twofold.core.verification import Question, verify_answer
 from twofold.errors import InvalidInput, Refused, Unavailable
@@ -182,14 +183,30 @@ def test_the_deletion_of_an_account_keeps_nothing() -> None:
     assert not isinstance(ledger.standing.state, Account)
 
 
-def test_what_creates_an_account_is_decided_again_because_there_was_nowhere_to_keep_it() -> None:
+def test_what_creates_an_account_is_kept_in_it() -> None:
     ledger = Ledger()
-    for _ in range(2):
+
+    def put_once(key: str) -> Outcome:
         call = ledger.call()
-        ledger.write(
-            once(lambda account, call=call: put_account(account, "alice", call), a_key("k"), call, ledger.seals)  # type: ignore[misc]
-        )
-    assert ledger.kinds == ["account.added", "account.changed"]
+        decide = once(lambda account: put_account(account, "alice", call), a_key(key), call, ledger.seals)
+        return ledger.write(decide)
+
+    first = put_once("k")
+    now = ledger.clock.now()
+    assert is_kept(ledger.account, a_key("k"), now)
+    assert not is_kept(ledger.account, a_key("k"), now + in_seconds(KEPT_S))
+    assert put_once("k") == first == Done(is_new=True)
+    assert ledger.kinds == ["account.added"]
+    assert not is_kept(ledger.account, a_key("other"), now)
+    assert not is_kept(ledger.account, None, now)
+    assert put_once("other") == Done()
+
+
+def test_where_no_account_comes_of_it_nothing_is_kept() -> None:
+    ledger = Ledger()
+    call = ledger.call()
+    assert ledger.write(once(lambda _: Decision(Done()), a_key("k"), call, ledger.seals)) == Done()
+    assert not isinstance(ledger.standing.state, Account)
 
 
 @pytest.mark.parametrize("event", ["password_changed", "signed_out_everywhere", "compromised"])

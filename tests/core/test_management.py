@@ -3,11 +3,19 @@ from typing import Any
 import msgspec
 import pytest
 from tests.kit import reason_of
-from tests.ledger import Ledger
+from tests.ledger import Ledger, sign_in
 
+from twofold.core.account import find_known_browser
 from twofold.core.attempt import Call
 from twofold.core.decision import ContactIndex, Done, Message, ReceiptClaims, Redeemed, Throttled, Verified
-from twofold.core.management import ProfileChange, delete_account, put_account, record_event, redeem_receipt
+from twofold.core.management import (
+    ProfileChange,
+    delete_account,
+    forget_browser,
+    put_account,
+    record_event,
+    redeem_receipt,
+)
 from twofold.errors import Refused
 
 EVENTS = ["password_changed", "signed_out_everywhere", "compromised", "disabled", "enabled"]
@@ -218,3 +226,22 @@ def test_an_event_may_be_recorded_by_any_application() -> None:
 
     ledger.commit(compromise, application="shop")
     assert b'"application":"shop"' in (ledger.rows[-1].payload or b"")
+
+
+# Known browsers.
+
+
+def test_a_forgotten_browser_is_a_new_one_from_now_on() -> None:
+    ledger, phone = Ledger.with_totp()
+    agents = ("Mozilla/5.0 (X11; Linux) Firefox/140.0", "Mozilla/5.0 (Macintosh) Version/18 Safari/600")
+    values = [sign_in(ledger, phone, user_agent=agent) for agent in agents]
+    first, second = ledger.account.known_browsers
+    assert (first.name, second.name) == ("Firefox on Linux", "Safari on macOS")
+    assert first.id != second.id
+    ledger.commit(lambda account, call: forget_browser(account, first.id, call))
+    now = ledger.clock.now()
+    assert [find_known_browser(ledger.account, value, now) for value in values] == [None, second]
+    assert ledger.kinds[-1] == "browser.forgotten"
+    with pytest.raises(Refused) as refused:
+        ledger.commit(lambda account, call: forget_browser(account, first.id, call))
+    assert refused.value.code == "not_found"

@@ -2,10 +2,9 @@ import msgspec
 import pytest
 from tests.ledger import Ledger
 
-from twofold.core.account import Account
+from twofold.core.account import Account, epoch_claim
 from twofold.core.clock import in_seconds
 from twofold.core.ticket import TICKET_TTL_S, Ticket, check_ticket
-from twofold.core.verification import epoch_claim
 from twofold.errors import Refused
 
 NOW_S = 1_700_000_000

@@ -3,9 +3,10 @@ from typing import Any
 from tests.kit import reason_of
 from tests.ledger import Ledger, an_import, exhaust
 
+from twofold.core.account import epoch_claim
 from twofold.core.decision import Stale, Throttled, Verified
 from twofold.core.factor import Answer, Proof, read_answer
-from twofold.core.verification import Question, epoch_claim, verify_answer
+from twofold.core.verification import Question, verify_answer
 
 # Recovery codes.
 

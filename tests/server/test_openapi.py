@@ -9,6 +9,7 @@ from tests.server.conftest import Server
 
 from twofold.server.api import OPERATIONS, PREFIX
 from twofold.server.openapi import openapi_document
+from twofold.server.pages import PAGES
 
 DOCUMENT: dict[str, Any] = json.loads(openapi_document())
 HTTP_METHODS = {"get", "put", "post", "patch", "delete"}
@@ -26,7 +27,7 @@ def test_it_is_sound_openapi() -> None:
 
 def test_every_call_is_in_it_and_it_has_no_other(server: Server) -> None:
     table = {(operation.method, PREFIX + operation.path) for operation in OPERATIONS}
-    pages = {"/", "/sign-in", "/setup"}
+    pages = {page.path for page in PAGES} | {"/static/{name}"}
     routes = [route for route in server.app._everything_else.routes if isinstance(route, Route)]
     open_routes = {("GET", route.path) for route in routes if route.path not in pages}
     assert described() == table | open_routes

@@ -7,7 +7,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from twofold.server.problems import Problem
-from twofold.server.protocol import HEAD_BYTES_MAX, HEAD_S, BoundedProtocol
+from twofold.server.protocol import FAREWELL_S, HEAD_BYTES_MAX, HEAD_S, BoundedProtocol
 from twofold.server.reading import read_body
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
@@ -19,6 +19,8 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.is_closed = False
+        self.is_aborted = False
+        self.is_sending = False
         self.written = b""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -32,6 +34,12 @@ class Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+    def get_write_buffer_size(self) -> int:
+        return int(self.is_sending)
 
 
 class Waiting:
@@ -112,6 +120,32 @@ async def test_a_connection_that_ends_leaves_no_timer(protocol: BoundedProtocol,
     protocol.data_received(HEAD)
     protocol.connection_lost(None)
     assert all(timer.is_canceled for timer in timers)
+
+
+@pytest.mark.parametrize("is_sending", [False, True])
+async def test_at_the_end_nobody_waits_for_an_answer_to_the_farewell_but_what_is_being_sent_is(
+    protocol: BoundedProtocol, wire: Wire, timers: list[Waiting], is_sending: bool
+) -> None:
+    wire.is_sending = is_sending
+    protocol.shutdown()
+    assert (wire.is_closed, wire.is_aborted) == (True, False)
+    (farewell,) = [timer for timer in timers if timer.delay_s == FAREWELL_S]
+    farewell.action()
+    assert wire.is_aborted != is_sending
+
+
+async def test_at_the_end_a_request_under_way_is_answered(
+    protocol: BoundedProtocol, wire: Wire, timers: list[Waiting]
+) -> None:
+    protocol.data_received(HEAD + b"\r\n")
+    protocol.shutdown()
+    (farewell,) = [timer for timer in timers if timer.delay_s == FAREWELL_S]
+    farewell.action()
+    assert not wire.is_aborted
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert wire.written.endswith(b"ok")
+    assert wire.is_closed
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 import httpx
 import pyotp
 import pytest
+from tests.certificates import Files, make_certificate
 
 from twofold.bootstrap import open_deployment
 from twofold.config import Settings
 from twofold.errors import ConfigurationError
-from twofold.server.run import serve
+from twofold.server.protocol import HEAD_BYTES_MAX
+from twofold.server.run import SHUTDOWN_S, serve
 from twofold.setup_link import noted_url
 
 PROGRAM = """
@@ -71,7 +74,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         processes.append(process)
         assert process.stdout is not None
         said = [(await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)).decode().strip() for _ in range(2)]
-        assert said[0].startswith("listening on http://localhost:"), said
+        scheme = "https" if "TWOFOLD_TLS_CERT" in environment else "http"
+        assert said[0].startswith(f"listening on {scheme}://localhost:"), said
         return Running(process, data_dir, said[0].removeprefix("listening on "), said[1].rpartition(" ")[2])
 
     yield start_one
@@ -250,3 +254,117 @@ async def test_a_second_server_on_the_same_data_is_refused_and_harms_nothing(sta
     running.process.kill()
     await running.process.wait()
     await start()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return make_certificate(tmp_path, "localhost", "127.0.0.1")
+
+
+async def start_with(start: Start, files: Files) -> Running:
+    return await start(TWOFOLD_TLS_CERT=str(files.cert), TWOFOLD_TLS_KEY=str(files.key))
+
+
+async def connect(running: Running, trusting: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    port = int(running.url.rpartition(":")[2])
+    return await asyncio.open_connection("127.0.0.1", port, ssl=trusting, server_hostname="localhost")
+
+
+async def test_with_a_certificate_it_speaks_https_and_says_so(start: Start, files: Files) -> None:
+    running = await start_with(start, files)
+    assert running.url.startswith("https://localhost:")
+    assert running.link.startswith(f"{running.url}/setup?token=")
+    async with httpx.AsyncClient(trust_env=False, verify=files.trusting()) as client:
+        assert (await client.get(running.link)).status_code == 200
+        by_address = await client.get(f"https://127.0.0.1:{running.url.rpartition(':')[2]}/health/live")
+        assert by_address.json() == {"status": "live"}
+    async with httpx.AsyncClient(trust_env=False) as stranger:
+        with pytest.raises(httpx.ConnectError):
+            await stranger.get(running.link)
+    await running.end()
+    deployment = await open_deployment(Settings(data_dir=running.data_dir))
+    assert await noted_url(deployment.store, deployment.keyring) == running.url
+    await deployment.close()
+
+
+async def test_what_is_no_tls_gets_no_answer_and_leaves_no_trace_in_the_log(start: Start, files: Files) -> None:
+    running = await start_with(start, files)
+    port = int(running.url.rpartition(":")[2])
+    for said in (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\x16\x03\x01\xff\xff" + bytes(600), b"\xff" * 100):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        assert b"HTTP" not in await asyncio.wait_for(_read_all(reader), PATIENCE_S)
+        writer.close()
+    async with httpx.AsyncClient(trust_env=False, verify=files.trusting()) as client:
+        assert (await client.get(f"{running.url}/health/live")).status_code == 200
+    assert await running.end() == (0, "")
+
+
+async def _read_all(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+
+
+async def test_heads_are_bounded_under_tls_and_bodies_arrive_whole(start: Start, files: Files) -> None:
+    running = await start_with(start, files)
+    reader, writer = await connect(running, files.trusting())
+    body = b" " * 60_000 + b"{}"
+    host = running.url.removeprefix("https://").encode()
+    head = b"PUT /api/v1/accounts/alice HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\n" % host
+    key = (await running.new_key()).encode()
+    writer.write(b"%sauthorization: Bearer %s\r\ncontent-length: %d\r\n\r\n%s" % (head, key, len(body), body))
+    assert b" 201 " in await asyncio.wait_for(reader.readline(), PATIENCE_S)
+    writer.close()
+    reader, writer = await connect(running, files.trusting())
+    writer.write(head + b"x: " + b"a" * 2 * HEAD_BYTES_MAX)
+    assert await asyncio.wait_for(_read_all(reader), PATIENCE_S) == b""
+    writer.close()
+    assert await running.end() == (0, "")
+
+
+async def test_a_new_certificate_is_served_while_the_server_runs(start: Start, files: Files) -> None:
+    running = await start_with(start, files)
+    old = files.trusting()
+    _, kept = await connect(running, old)
+    new = make_certificate(files.cert.parent, "localhost", is_rsa=True).trusting()
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    while True:
+        try:
+            _, writer = await connect(running, new)
+            break
+        except ssl.SSLCertVerificationError:
+            assert asyncio.get_running_loop().time() < deadline
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await connect(running, old)
+    assert not kept.is_closing(), "who is connected stays so"
+    for one in (kept, writer):
+        one.close()
+    status, errors = await running.end()
+    assert (status, errors.count("\n")) == (0, 1)
+    assert f"the certificate was read again from {files.cert}" in errors
+
+
+async def test_an_idle_connection_under_tls_does_not_hold_up_the_end(start: Start, files: Files) -> None:
+    running = await start_with(start, files)
+    raw = socket.create_connection(("127.0.0.1", int(running.url.rpartition(":")[2])))
+    with files.trusting().wrap_socket(raw, server_hostname="localhost") as idle:
+        idle.sendall(b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert idle.recv(15) == b"HTTP/1.1 200 OK"
+        # It reads nothing more, so it does not answer the farewell.
+        asked_at = asyncio.get_running_loop().time()
+        assert await running.end() == (0, "")
+        assert asyncio.get_running_loop().time() - asked_at < SHUTDOWN_S / 2
+
+
+def test_a_certificate_that_cannot_be_served_is_told_in_one_line_before_anything_is_made(
+    tmp_path: Path, files: Files
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = make_certificate(tmp_path / "other", "localhost")
+    for cert, key in ((tmp_path / "gone.pem", files.key), (files.cert, other.key), (files.cert, None)):
+        with pytest.raises(ConfigurationError, match=r"^TLS_(CERT|KEY) /") as refused:
+            serve(Settings(data_dir=tmp_path / "data", tls_cert=cert, tls_key=key), port=0)
+        assert "\n" not in str(refused.value)
+    assert not (tmp_path / "data").exists()

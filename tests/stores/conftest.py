@@ -5,7 +5,9 @@ import pytest
 from twofold.core.codec import Codec
 from twofold.crypto.digest import MacKeys
 
-pytest.register_assert_rewrite("tests.stores.contract_accounts", "tests.stores.contract_ports")
+pytest.register_assert_rewrite(
+    *(f"tests.stores.contract_{subject}" for subject in ("accounts", "pages", "ports", "sessions"))
+)
 
 
 @pytest.fixture

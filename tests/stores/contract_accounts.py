@@ -7,7 +7,7 @@ import asyncio
 import json
 
 import pytest
-from tests.stores.examples import count, counted, data_key, delete, enroll, event, fail, look, reject
+from tests.stores.examples import count, counted, data_key, delete, event, fail, look, reject
 
 from twofold.core.account import Account, AuditHead
 from twofold.core.audit import verify_chain
@@ -313,31 +313,6 @@ class AccountsContract:
         assert [e.seq for e in await store.events("alice", after_seq=2, limit=2)] == [3, 4]
         assert await store.events("alice", after_seq=5) == []
         assert await store.events("nobody") == []
-
-    async def test_a_page_of_accounts_can_be_narrowed(self, store: Store) -> None:
-        async def page(**narrowed) -> list[str]:
-            return [row.account_id for row in await store.page_accounts(**narrowed)]
-
-        await store.transact("", count(""))
-        await store.transact("a", enroll("a", "totp", "recovery_codes"))
-        await store.transact("b", enroll("b", "hotp", "totp"))
-        await store.transact("c", enroll("c", "totp", is_disabled=True))
-        await store.transact("d", enroll("d"))
-        await store.transact("e", enroll("e", "totp"))
-        await store.transact("e", delete)
-        assert await page() == ["a", "b", "c", "d"]
-        assert await page(after="b") == ["c", "d"]
-        assert await page(after="a", limit=2) == ["b", "c"]
-        assert await page(factor="totp") == ["a", "b", "c"]
-        assert await page(factor="hotp") == ["b"]
-        assert await page(factor="otp") == await page(factor="sms") == []
-        assert await page(state="disabled") == ["c"]
-        assert await page(state="empty") == ["d"]
-        assert await page(state="active", factor="recovery_codes") == ["a"]
-        assert await page(state="deleted") == []
-        await store.transact("a", enroll("a", "hotp"))
-        assert await page(factor="totp") == ["b", "c"]
-        assert await page(factor="hotp") == ["a", "b"]
 
     async def test_accounts_are_counted_tombstones_too(self, store: Store) -> None:
         assert await store.count_accounts() == 0

@@ -1,4 +1,5 @@
-"""What every store does beside accounts: contacts, claims, applications, limits, the outbox, the keyring, settings."""
+"""What every store does beside accounts and sessions: contacts, claims, applications, limits, blocks, the outbox, the
+keyring, settings."""
 
 import asyncio
 import json
@@ -10,7 +11,7 @@ from tests.stores.examples import count, data_key
 
 from twofold.core.decision import ContactIndex, Message
 from twofold.errors import Unavailable
-from twofold.ports import Application
+from twofold.ports import Application, NetworkBlock
 
 DAY_S = 86_400
 
@@ -88,6 +89,36 @@ class PortsContract:
         assert await store.hit(b"daily", 20 * DAY_S, 1) is True
         assert await store.hit(b"each second", 20 * DAY_S + DAY_S - 1, 1) is True
         assert await store.hit(b"daily", 20 * DAY_S, 1) is False
+
+    async def test_a_hit_that_is_taken_back_is_free_again(self, store: Store) -> None:
+        assert [await store.hit(b"a", 60, 2) for _ in range(3)] == [True, True, False]
+        await store.take_back(b"a", 60)
+        assert [await store.hit(b"a", 60, 2) for _ in range(2)] == [True, False]
+
+    async def test_no_more_is_taken_back_than_was_counted(self, store: Store) -> None:
+        await store.take_back(b"a", 60)
+        assert await store.hit(b"a", 60, 1) is True
+        for _ in range(3):
+            await store.take_back(b"a", 60)
+            await store.take_back(b"b", 60)
+            await store.take_back(b"a", 120)
+        assert [await store.hit(b"a", 60, 1) for _ in range(2)] == [True, False]
+
+    async def test_a_block_is_kept_with_every_field_and_replaced_by_a_newer_one(self, store: Store) -> None:
+        assert await store.list_blocks() == []
+        other = NetworkBlock("2001:db8::/56", 0, 1, 3, "by hand", "admin")
+        await store.put_block(other)
+        await store.put_block(NetworkBlock("192.0.2.0/24", 9, 1, 3, "passwords"))
+        longer = NetworkBlock("192.0.2.0/24", 99, 2, 9)
+        await store.put_block(longer)
+        assert await store.list_blocks() == [longer, other]
+
+    async def test_a_block_that_was_dropped_is_gone(self, store: Store) -> None:
+        await store.put_block(NetworkBlock("192.0.2.0/24", 9, 1, 3))
+        assert await store.drop_block("192.0.2.0/25") is False
+        assert await store.drop_block("192.0.2.0/24") is True
+        assert await store.drop_block("192.0.2.0/24") is False
+        assert await store.list_blocks() == []
 
     async def test_messages_are_taken_oldest_first_and_by_one_taker_only(self, store: Store) -> None:
         for n in range(4):

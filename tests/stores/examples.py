@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from twofold.core.account import Account, AuditHead, Authenticator
+from twofold.core.account import Account, AuditHead, Authenticator, Role
 from twofold.core.audit import Event
-from twofold.core.decision import Decision, Done, Effect, Refusal, Rejected
+from twofold.core.decision import Decision, Done, Effect, OpenSession, Refusal, Rejected
+from twofold.core.session import Level, Session, digest_token
 from twofold.ports import WrappedKey
 
 Decide = Callable[[Account | None], Decision]
@@ -54,7 +55,7 @@ def fail(account: Account | None) -> Decision:
     raise LookupError("this decision cannot be made")
 
 
-def enroll(account_id: str, *factors: str, is_disabled: bool = False) -> Decide:
+def enroll(account_id: str, *factors: str, is_disabled: bool = False, role: Role = "") -> Decide:
     """An account with these factors, all active, and a pending one that must not count."""
 
     def decide(account: Account | None) -> Decision:
@@ -62,10 +63,24 @@ def enroll(account_id: str, *factors: str, is_disabled: bool = False) -> Decide:
             *(Authenticator(f"id-{factor}", factor, "", "active", b"", 1) for factor in factors),
             Authenticator("id-pending", "sms", "", "pending", b"", 1),
         )
-        enrolled = Account(account_id, b"epoch---", 5, AuditHead(0, b""), authenticators, is_disabled=is_disabled)
+        enrolled = Account(
+            account_id, b"epoch---", 5, AuditHead(0, b""), authenticators, is_disabled=is_disabled, role=role
+        )
         return Decision(Done(), enrolled, (event(1),))
 
     return decide
+
+
+def signed_in(
+    name: str, account_id: str = "alice", *, level: Level = "full", begun_at: int = 1, expires_at: int = 100
+) -> Session:
+    """A session of that name."""
+    return Session(f"se_{name}", account_id, "epoch", level, begun_at, begun_at, expires_at, 60, browser="Lynx on VMS")
+
+
+def opening(session: Session, token: str, *, replaces: str | None = None) -> OpenSession:
+    """The effect that opens it, with these tokens."""
+    return OpenSession(session, digest_token(token), None if replaces is None else digest_token(replaces))
 
 
 def data_key(key_id: str, created_at: int = 1) -> WrappedKey:

@@ -10,13 +10,16 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.stores.contract_accounts import AccountsContract
+from tests.stores.contract_pages import PagesContract
 from tests.stores.contract_ports import DAY_S, PortsContract
-from tests.stores.examples import SALT, count, counted, delete, fail, look, reject
+from tests.stores.contract_sessions import SessionsContract
+from tests.stores.examples import SALT, count, counted, delete, fail, look, opening, reject, signed_in
 
 from twofold.core.account import Account
 from twofold.core.audit import Event, verify_chain
 from twofold.core.codec import Codec
 from twofold.core.decision import Decision, Done, Message
+from twofold.core.session import StoredSession, digest_token
 from twofold.errors import Busy, TamperedRecord, Unavailable
 from twofold.stores.sqlite import SqliteStore
 
@@ -74,11 +77,18 @@ def edit(path: Path, sql: str, *values: object) -> list[tuple]:
         return connection.execute(sql, values).fetchall()
 
 
-class TestSqliteStore(AccountsContract, PortsContract):
+class TestSqliteStore(AccountsContract, PagesContract, PortsContract, SessionsContract):
+    @pytest.fixture(autouse=True)
+    def remember_path(self, path: Path) -> None:
+        self.path = path
+
     async def take_row_away(self, store: SqliteStore, account_id: str) -> None:
-        (_, _, file) = store._reading.execute("PRAGMA database_list").fetchone()
-        with closing(sqlite3.connect(file)) as connection, connection:
-            connection.execute("DELETE FROM accounts WHERE id = ?", (account_id,))
+        edit(self.path, "DELETE FROM accounts WHERE id = ?", account_id)
+
+    async def replace_session(self, store: SqliteStore, row: StoredSession) -> None:
+        edit(
+            self.path, "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", *msgspec.structs.astuple(row)
+        )
 
 
 async def test_what_waits_during_a_commit_is_committed_together(store: SqliteStore) -> None:
@@ -148,12 +158,14 @@ async def test_when_the_disk_is_full_nobody_is_answered_and_the_next_batch_works
     with a_full_disk(path):
         async with a_commit_under_way(store):
             calls = [asyncio.ensure_future(store.transact("alice", decide)) for decide in decisions]
-            calls += [asyncio.ensure_future(store.transact(f"n-{n}", count(f"n-{n}"))) for n in range(100)]
+            sessions = [opening(signed_in("1", f"n-{n}"), f"n-{n}") for n in range(100)]
+            calls += [asyncio.ensure_future(store.transact(f"n-{n}", count(f"n-{n}", sessions[n]))) for n in range(100)]
             await asyncio.sleep(0)
         refused = await asyncio.gather(*calls, return_exceptions=True)
     assert {type(error) for error in refused} == {Unavailable}
     assert counted(await store.transact("alice", count("alice"))) == 2
     assert await store.load("n-0") is None
+    assert await store.find_session(digest_token("n-0")) is None
     account = await store.load("alice")
     assert account is not None
     assert verify_chain("alice", await store.events("alice"), account.head) is None
@@ -234,7 +246,8 @@ async def test_nothing_of_a_deleted_account_is_left_in_the_files(path: Path, cod
     word = "a-word-that-is-nowhere-else"
 
     def record(account: Account | None) -> Decision:
-        decision = count("alice", Message("m1", "account.changed", {"note": word}))(account)
+        session = msgspec.structs.replace(signed_in("1"), browser=word)
+        decision = count("alice", Message("m1", "account.changed", {"note": word}), opening(session, "t"))(account)
         return msgspec.structs.replace(decision, events=(Event("account.changed", 1, SALT, {"note": word}),))
 
     def is_anywhere() -> bool:
@@ -260,6 +273,44 @@ async def test_windows_of_more_than_a_day_ago_are_dropped(store: SqliteStore, pa
         await store.hit(b"old %d" % n, 20 * DAY_S + n, 1)
     await store.hit(b"new", 21 * DAY_S + 2, 1)
     assert edit(path, "SELECT count(*) FROM rate") == [(4,)]
+
+
+async def test_sessions_whose_time_is_over_go_in_small_numbers(store: SqliteStore, path: Path) -> None:
+    for account_id in ("alice", "bob"):
+        sessions = [opening(signed_in(f"{n}", account_id, expires_at=9), f"{account_id} {n}") for n in range(75)]
+        await store.transact(account_id, count(account_id, *sessions))
+    for left in (50 + 1, 2):
+        session = opening(signed_in("new", "carol", begun_at=9), f"new {left}")
+        await store.transact("carol", count("carol", session))
+        assert edit(path, "SELECT count(*) FROM sessions") == [(left,)]
+
+
+async def test_a_name_that_nobody_has_costs_the_same_statements(store: SqliteStore) -> None:
+    await store.transact("alice", count("alice"))
+    statements: list[str] = []
+    for connection in (store._reader._connection, store._writer._connection):
+        connection.set_trace_callback(statements.append)
+    seen = []
+    for account_id in ("alice", "nobody"):
+        statements.clear()
+        await store.load(account_id)
+        assert len(statements) == 1
+        await store.transact(account_id, look)
+        seen.append([statement.replace(account_id, "?") for statement in statements])
+    assert seen[0] == seen[1]
+
+
+async def test_nobody_waits_for_a_long_list(store: SqliteStore) -> None:
+    await store.transact("alice", count("alice"))
+    may_end = threading.Event()
+    store._lister._thread.submit(may_end.wait, 30)
+    lists = [asyncio.ensure_future(call) for call in (store.page_accounts(), store.count_accounts_by())]
+    assert await store.load("alice") is not None
+    assert await store.find_session(b"") is None
+    assert not any(call.done() for call in lists)
+    may_end.set()
+    rows, counts = await asyncio.gather(*lists)
+    assert len(rows) == counts.total == 1
 
 
 async def test_a_broken_database_is_unavailable_for_reading(store: SqliteStore, path: Path) -> None:

@@ -8,6 +8,8 @@ import pytest
 from twofold.errors import ConfigurationError
 from twofold.stores._sqlite_file import MIGRATIONS, prepare
 
+LATEST = len(list(MIGRATIONS.glob("*.sql")))
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -22,6 +24,13 @@ def migrations(tmp_path: Path) -> Path:
     for file in MIGRATIONS.iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     return folder
+
+
+def more(migrations: Path, ahead: int, name: str, sql: str) -> Path:
+    """A migration that comes so many numbers after the last real one."""
+    file = migrations / f"{LATEST + ahead:04}_{name}.sql"
+    file.write_text(sql)
+    return file
 
 
 def run(path: Path, sql: str) -> list[tuple]:
@@ -69,13 +78,13 @@ def test_many_first_starts_at_once_make_one_database(path: Path) -> None:
 def test_a_copy_is_laid_beside_an_older_database_before_each_migration(path: Path, migrations: Path) -> None:
     prepare(path)
     run(path, "INSERT INTO settings VALUES ('kept', 'yes')")
-    (migrations / "0002_more.sql").write_text("CREATE TABLE more (n);")
-    (migrations / "0003_most.sql").write_text("CREATE TABLE most (n); INSERT INTO most VALUES (1);")
+    more(migrations, 1, "more", "CREATE TABLE more (n);")
+    more(migrations, 2, "most", "CREATE TABLE most (n); INSERT INTO most VALUES (1);")
     prepare(path, migrations)
     assert {"more", "most"} <= tables(path)
     assert run(path, "SELECT value FROM settings") == [("yes",)]
-    for number, missing in (("0002", {"more", "most"}), ("0003", {"most"})):
-        copy = path.with_name(f"twofold.db.before-{number}")
+    for ahead, missing in ((1, {"more", "most"}), (2, {"most"})):
+        copy = path.with_name(f"twofold.db.before-{LATEST + ahead:04}")
         assert copy.stat().st_mode & 0o777 == 0o600
         assert run(copy, "SELECT value FROM settings") == [("yes",)]
         assert not missing & tables(copy)
@@ -84,9 +93,9 @@ def test_a_copy_is_laid_beside_an_older_database_before_each_migration(path: Pat
 
 def test_a_copy_can_be_put_back(path: Path, migrations: Path) -> None:
     prepare(path)
-    (migrations / "0002_more.sql").write_text("CREATE TABLE more (n);")
+    more(migrations, 1, "more", "CREATE TABLE more (n);")
     prepare(path, migrations)
-    path.with_name("twofold.db.before-0002").replace(path)
+    path.with_name(f"twofold.db.before-{LATEST + 1:04}").replace(path)
     prepare(path)
     assert "more" not in tables(path)
     prepare(path, migrations)
@@ -95,8 +104,7 @@ def test_a_copy_can_be_put_back(path: Path, migrations: Path) -> None:
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(path: Path, migrations: Path) -> None:
     prepare(path)
-    broken = migrations / "0002_broken.sql"
-    broken.write_text("CREATE TABLE half (n); INSERT INTO missing VALUES (1);")
+    broken = more(migrations, 1, "broken", "CREATE TABLE half (n); INSERT INTO missing VALUES (1);")
     with pytest.raises(ConfigurationError, match="no such table: missing"):
         prepare(path, migrations)
     assert "half" not in tables(path)
@@ -107,9 +115,11 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(path: Path, migrat
 
 
 def test_a_database_of_a_newer_program_is_refused_in_one_line(path: Path, migrations: Path) -> None:
-    (migrations / "0002_more.sql").write_text("CREATE TABLE more (n);")
+    more(migrations, 1, "more", "CREATE TABLE more (n);")
     prepare(path, migrations)
-    with pytest.raises(ConfigurationError, match="has schema 2, this program knows up to 1") as refused:
+    with pytest.raises(
+        ConfigurationError, match=f"has schema {LATEST + 1}, this program knows up to {LATEST}"
+    ) as refused:
         prepare(path)
     assert "\n" not in str(refused.value)
     prepare(path, migrations)

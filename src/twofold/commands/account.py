@@ -1,4 +1,7 @@
-"""`twofold account add`, `list` and `show`: who is there. The commands that ask for a code are in `codes.py`."""
+"""`twofold account add`, `list` and `show`: who is there; `unlock` and `reset`: the way back in for who is locked out.
+
+The commands that ask for a code are in `codes.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from twofold.commands import codes
 from twofold.commands.shell import (
     ADMINISTRATOR,
     account_argument,
+    find_url,
     json_option,
     opened,
     print_json,
@@ -21,6 +25,7 @@ from twofold.commands.shell import (
 )
 from twofold.config import Settings
 from twofold.core.account import FIRST_FACTOR, RECOVERY
+from twofold.core.administration import LINK_TTL_S
 from twofold.core.clock import rfc3339
 from twofold.directory import AccountView
 from twofold.errors import InvalidInput, Refused
@@ -67,13 +72,13 @@ def add(settings: Settings, account_id: str, *, with_password: bool) -> None:
 @json_option
 @with_settings
 def list_accounts(settings: Settings, *, as_json: bool) -> None:
-    """List all accounts: state, factors, recovery codes left."""
+    """List all accounts: state, factors, recovery codes left, role."""
     with opened(settings) as (deployment, runner), working("reading the accounts"):
         views = runner.run(_find_all(deployment))
     if as_json:
         print_json([show_account(view) for view in views])
     else:
-        print_table(("account", "state", "factors", "recovery codes"), [_as_row(view) for view in views])
+        print_table(("account", "state", "factors", "recovery codes", "role"), [_as_row(view) for view in views])
 
 
 @account.command()
@@ -89,6 +94,10 @@ def show(settings: Settings, account_id: str, *, as_json: bool) -> None:
         return
     click.echo(f"account         {view.id}" + (f" ({view.display_name})" if view.display_name else ""))
     click.echo(f"state           {view.state}")
+    if view.role:
+        click.echo(f"role            {view.role}")
+    if view.invited_until:
+        click.echo(f"invited until   {rfc3339(view.invited_until)}")
     wait = f", try again in {view.retry_after_s} s" if view.retry_after_s else ""
     click.echo(f"throttle        {view.throttle}{wait}")
     click.echo(f"recovery codes  {view.recovery_codes_left} left")
@@ -97,6 +106,36 @@ def show(settings: Settings, account_id: str, *, as_json: bool) -> None:
         label = f" {authenticator.label!r}" if authenticator.label else ""
         about = f"{authenticator.state}, added {rfc3339(authenticator.created_at)}, {used}"
         click.echo(f"{authenticator.factor:<15} {authenticator.id}{label}: {about}")
+
+
+@account.command()
+@account_argument
+@with_settings
+def unlock(settings: Settings, account_id: str) -> None:
+    """Let ID in again: full budget, no delays, nothing disabled by failures. Prints a one-time link."""
+    with opened(settings) as (deployment, runner):
+        url = runner.run(find_url(deployment))
+        token = runner.run(deployment.administration.unlock_with_link(account_id, caller=ADMINISTRATOR))
+    _hand_over(f"unlocked {account_id}", url, token)
+
+
+@account.command()
+@account_argument
+@with_settings
+def reset(settings: Settings, account_id: str) -> None:
+    """Remove all authenticators of ID, and end its sessions. Prints a one-time link that leads to a new one."""
+    with opened(settings) as (deployment, runner):
+        url = runner.run(find_url(deployment))
+        token = runner.run(deployment.administration.reset_with_link(account_id, caller=ADMINISTRATOR))
+    _hand_over(f"reset {account_id}", url, token)
+
+
+def _hand_over(done: str, url: str, token: str) -> None:
+    # The link alone on standard output: it is passed on, and the rest is for whoever typed the command.
+    click.echo(
+        f"{done}; the link signs in once within {LINK_TTL_S // 60} minutes and leads to a new authenticator", err=True
+    )
+    click.echo(f"{url}/link?token={token}")
 
 
 async def _find(deployment: Deployment, account_id: str) -> AccountView | None:
@@ -134,6 +173,6 @@ def _read_password(account_id: str) -> str:
         click.echo("They differ.", err=True)
 
 
-def _as_row(view: AccountView) -> tuple[str, str, str, str]:
+def _as_row(view: AccountView) -> tuple[str, ...]:
     factors = [a.factor for a in view.authenticators if a.factor != RECOVERY and a.state != "pending"]
-    return view.id, view.state, " ".join(dict.fromkeys(factors)) or "-", str(view.recovery_codes_left)
+    return view.id, view.state, " ".join(dict.fromkeys(factors)) or "-", str(view.recovery_codes_left), view.role

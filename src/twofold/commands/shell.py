@@ -19,10 +19,11 @@ import click
 import msgspec
 
 from twofold.bootstrap import Deployment, open_deployment
-from twofold.config import Settings, environment, load_settings
+from twofold.config import Settings, check_public_url, environment, load_settings
 from twofold.core.account import check_account_id
 from twofold.engine import Caller
 from twofold.errors import ConfigurationError, InvalidInput, TwofoldError
+from twofold.setup_link import noted_url
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -116,6 +117,12 @@ def opened(settings: Settings, *, may_create: bool = False) -> Iterator[tuple[De
             yield deployment, runner
         finally:
             runner.run(deployment.close())
+
+
+async def find_url(deployment: Deployment) -> str:
+    """Where links lead: PUBLIC_URL, else what a server noted when it began to listen, else the default."""
+    noted = await noted_url(deployment.store, deployment.keyring)
+    return check_public_url(deployment.settings.public_url or noted or deployment.public_url)
 
 
 def read_hidden(prompt: str) -> str:

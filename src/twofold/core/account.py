@@ -30,6 +30,9 @@ EPOCH_BYTES = 8
 
 AuthenticatorState = Literal["pending", "active", "disabled"]
 AccountState = Literal["empty", "active", "disabled", "unavailable"]
+#: What the person may do on Twofold's own pages; `administrator` is for other people's accounts too.
+Role = Literal["", "administrator"]
+LinkPurpose = Literal["invitation", "reset", "unlock"]
 
 #: Factors that are not a second factor on their own: a password is the first one, recovery codes only accompany.
 FIRST_FACTOR = "password"
@@ -73,13 +76,22 @@ class Authenticator(msgspec.Struct, frozen=True, array_like=True):
 
 
 class KnownBrowser(msgspec.Struct, frozen=True, array_like=True):
-    """A browser that has signed in before: its own guess budget, and nothing else; it skips no factor."""
+    """A browser that has signed in before: its own guess budget, and nothing else; it skips no factor.
+
+    `name` is for lists: "Firefox on Linux".
+    """
 
     digest: bytes
     created_at: int
     seen_at: int
     returned: bool = False
     lane: Lane = Lane()
+    name: str = ""
+
+    @property
+    def id(self) -> str:
+        """What the browser is called in lists and forms; not its value."""
+        return f"br_{self.digest[:8].hex()}"
 
 
 class Spent(msgspec.Struct, frozen=True, array_like=True):
@@ -122,6 +134,14 @@ class Profile(msgspec.Struct, frozen=True, array_like=True):
     contacts: tuple[Contact, ...] = ()
 
 
+class OneTimeLink(msgspec.Struct, frozen=True, array_like=True):
+    """The one open link that signs this person in once, to enroll; a newer one takes its place."""
+
+    digest: bytes
+    purpose: LinkPurpose
+    expires_at: int
+
+
 class Account(msgspec.Struct, frozen=True, array_like=True):
     """The document. `epoch` voids every ticket, receipt, session and known browser made under another one.
 
@@ -144,6 +164,8 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
     unguessable_failed_at: int = 0
     replayed_at: int = 0
     forgotten_until: int = 0
+    role: Role = ""
+    link: OneTimeLink | None = None
 
     def find(self, authenticator_id: str) -> Authenticator:
         """The authenticator of that id; raises `Refused("not_found")`."""
@@ -238,7 +260,13 @@ def begin_epoch(account: Account, seed: Seed) -> Account:
         authenticators=tuple(a for a in account.authenticators if a.state != "pending"),
         known_browsers=(),
         kept_answers=(),
+        link=None,
     )
+
+
+def epoch_claim(account: Account) -> str:
+    """The epoch as receipts and sessions carry it: a digest, so that the value itself stays in the document."""
+    return hashlib.sha256(b"twofold/1|epoch|" + account.epoch).hexdigest()[:16]
 
 
 def spend(account: Account, token_digest: bytes, expires_at: int) -> Account | None:
@@ -266,7 +294,9 @@ def find_known_browser(account: Account, value: str | None, now: int) -> KnownBr
     return None
 
 
-def remember_browser(account: Account, known: KnownBrowser | None, seed: Seed, now: int) -> tuple[Account, str]:
+def remember_browser(
+    account: Account, known: KnownBrowser | None, seed: Seed, now: int, *, name: str = ""
+) -> tuple[Account, str]:
     """After a full sign-in: a fresh value for the browser, with a full budget; its old value is unknown from now on.
 
     At 20 browsers the oldest makes room, those that never came back first.
@@ -274,10 +304,10 @@ def remember_browser(account: Account, known: KnownBrowser | None, seed: Seed, n
     value = derive_token(seed, "browser")
     digest = _browser_digest(account, value)
     if known is not None:
-        renewed = KnownBrowser(digest, known.created_at, now, returned=True)
+        renewed = KnownBrowser(digest, known.created_at, now, returned=True, name=name)
         others = tuple(renewed if b is known else b for b in account.known_browsers)
     else:
-        others = (*account.known_browsers, KnownBrowser(digest, now, now))
+        others = (*account.known_browsers, KnownBrowser(digest, now, now, name=name))
         if len(others) > KNOWN_BROWSERS_MAX:
             leaving = min(others[:-1], key=lambda b: (b.returned, b.seen_at))
             others = tuple(b for b in others if b is not leaving)

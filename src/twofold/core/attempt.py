@@ -9,6 +9,7 @@ from twofold.core.audit import SALT_BYTES, Event, EventKind, Scalar
 from twofold.core.decision import Message
 from twofold.core.discreet import Discreet
 from twofold.core.entropy import Seed, derive, derive_id
+from twofold.core.session import Session
 
 USER_AGENT_MAX = 256
 LOCAL_APPLICATION = "local"
@@ -28,7 +29,9 @@ class Call(Discreet, frozen=True):
     """One call. `now` in microseconds; `seed` fresh; `application` an API key's id or `local`.
 
     `is_admin` lets management calls do without a step-up; `unrecorded_before` counts answers that were turned
-    away since the last event without one of their own, so that the next one can tell.
+    away since the last event without one of their own, so that the next one can tell. `by` is the account that acts
+    on this one, where it is another. `session` is the caller's, if he has one, and `proven_by` the authenticator whose
+    answer came with this very call.
     """
 
     hidden: ClassVar = ("seed",)
@@ -39,12 +42,21 @@ class Call(Discreet, frozen=True):
     is_admin: bool = False
     context: Context = Context()
     unrecorded_before: int = 0
+    by: str | None = None
+    session: Session | None = None
+    proven_by: str | None = None
+
+    @property
+    def may_enroll(self) -> bool:
+        """Whether the caller's session showed a second factor for this a moment ago."""
+        return self.session is not None and self.now < self.session.may_enroll_until
 
     def event(self, kind: EventKind, **payload: Scalar | Sequence[str]) -> Event:
         """An event of this call, with who and where."""
         origin: dict[str, Scalar | Sequence[str]] = {
             "application": self.application,
             "admin": self.is_admin or None,
+            "by": self.by,
             "ip": _sound(self.context.ip),
             "user_agent": _sound(self.context.user_agent),
         }

@@ -30,7 +30,15 @@ EventKind = Literal[
     "password.changed",
     "password.accepted",
     "password.refused",
+    "session.ended",
     "sessions.ended",
+    "browser.forgotten",
+    "link.made",
+    "link.used",
+    "account.unlocked",
+    "account.reset",
+    "account.role_changed",
+    "setup.completed",
     "enrollment.begun",
     "enrollment.refused",
     "authenticator.added",
@@ -44,6 +52,9 @@ EventKind = Literal[
     "code.tested",
     "browsers.guessing",
     "receipt.redeemed",
+    "sign_in.sprayed",
+    "network.blocked",
+    "network.lifted",
 ]
 
 Scalar = str | int | bool | None

@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from twofold.core.account import Account, AuditHead
+from twofold.core.session import Session, StoredSession
 from twofold.errors import Refused, TamperedRecord
 
 SCHEMA = 1
@@ -48,6 +49,7 @@ class Tombstone(msgspec.Struct, frozen=True, array_like=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Account).decode
 _decode_tombstone = msgspec.msgpack.Decoder(Tombstone).decode
+_decode_session = msgspec.msgpack.Decoder(Session).decode
 _TOMBSTONE = 0
 
 
@@ -83,6 +85,33 @@ class Codec:
         if row.schema != SCHEMA:
             raise TamperedRecord(f"account {row.account_id} (schema {row.schema}: written by a newer program?)")
         return _decode(row.document)
+
+    def dump_session(self, session: Session, token_digest: bytes) -> StoredSession:
+        """The row of a session."""
+        document = _encode(session)
+        mac = self._signer.sign(b"twofold/1|session", token_digest, document)
+        return StoredSession(
+            token_digest,
+            session.id,
+            session.account_id,
+            session.level,
+            session.begun_at,
+            session.expires_at,
+            document,
+            mac,
+        )
+
+    def load_session(self, row: StoredSession) -> Session:
+        """The session of a row; raises `TamperedRecord` when its code is wrong: no row is forged, moved or widened."""
+        try:
+            is_signed = self._signer.is_signed(row.mac, b"twofold/1|session", row.token_digest, row.document)
+        except (AttributeError, TypeError):
+            is_signed = False
+        session = _decode_session(row.document) if is_signed else None
+        # The columns repeat the document for lists; what they say must be what it says.
+        if session is None or (session.id, session.account_id) != (row.id, row.account_id):
+            raise TamperedRecord(f"session {row.id}")
+        return session
 
     def _sign(self, account_id: str, version: int, schema: int, document: bytes) -> StoredAccount:
         mac = self._signer.sign(*_signed_parts(account_id, version, schema, document))

@@ -13,6 +13,7 @@ import msgspec
 from twofold.core.account import Account
 from twofold.core.audit import Event
 from twofold.core.discreet import Discreet
+from twofold.core.session import Session
 from twofold.errors import RefusalCode
 
 Reason = Literal["wrong_code", "code_already_used", "clock_off", "wrong_password"]
@@ -43,10 +44,11 @@ class Verified(Discreet, frozen=True, tag=True):
     """The answer was right and is used up now.
 
     `browser` is opaque: keep it for this browser and send it with the next call; it skips nothing. `claims` are there
-    when a purpose or a binding was asked for, and `receipt` is their signed form.
+    when a purpose or a binding was asked for, and `receipt` is their signed form. `session` is the new token of the
+    session that the answer opened or went on, where the caller has one; so in the other endings.
     """
 
-    hidden: ClassVar = ("browser", "receipt")
+    hidden: ClassVar = ("browser", "receipt", "session")
 
     factor: str
     authenticator_id: str
@@ -54,6 +56,7 @@ class Verified(Discreet, frozen=True, tag=True):
     receipt: str | None = None
     recovery_codes_left: int | None = None
     claims: ReceiptClaims | None = None
+    session: str | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True, tag=True):
@@ -86,19 +89,23 @@ class Pending(Discreet, frozen=True, tag=True):
 class Confirmed(Discreet, frozen=True, tag=True):
     """The authenticator is active. `recovery_codes` only with the first one, and only this once."""
 
-    hidden: ClassVar = ("recovery_codes",)
+    hidden: ClassVar = ("recovery_codes", "session", "browser")
 
     id: str
     factor: str
     recovery_codes: tuple[str, ...] = ()
+    session: str | None = None
+    browser: str | None = None
 
 
 class Renewed(Discreet, frozen=True, tag=True):
     """New recovery codes, shown only this once; the old ones are dead."""
 
-    hidden: ClassVar = ("recovery_codes",)
+    hidden: ClassVar = ("recovery_codes", "session", "browser")
 
     recovery_codes: tuple[str, ...]
+    session: str | None = None
+    browser: str | None = None
 
 
 class Redeemed(msgspec.Struct, frozen=True, tag=True):
@@ -107,10 +114,15 @@ class Redeemed(msgspec.Struct, frozen=True, tag=True):
     claims: ReceiptClaims
 
 
-class Done(msgspec.Struct, frozen=True, tag=True):
-    """The change was made. `is_new` where the call may create or change."""
+class Done(Discreet, frozen=True, tag=True):
+    """The change was made. `is_new` where the call may create or change; `link` is a one-time link's token."""
+
+    hidden: ClassVar = ("session", "browser", "link")
 
     is_new: bool = False
+    session: str | None = None
+    browser: str | None = None
+    link: str | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True, tag=True):
@@ -170,7 +182,26 @@ class ContactIndex(msgspec.Struct, frozen=True):
     entries: tuple[tuple[str, bytes], ...]
 
 
-Effect = Message | ContactIndex
+class OpenSession(msgspec.Struct, frozen=True):
+    """An effect: a session of this account, found by the digest of its token.
+
+    `replaces` is the digest of the token before, whose row goes; if there is none any more, because the session was
+    ended in between, nothing is opened.
+    """
+
+    session: Session
+    token_digest: bytes
+    replaces: bytes | None = None
+
+
+class EndSessions(msgspec.Struct, frozen=True):
+    """An effect: the sessions of the account with these ids end, or all of them but one."""
+
+    ids: tuple[str, ...] | None = None
+    but: str | None = None
+
+
+Effect = Message | ContactIndex | OpenSession | EndSessions
 
 
 class Decision(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ from twofold.core.account import (
     Account,
     Authenticator,
     Enrollment,
+    epoch_claim,
     spend,
     with_authenticator,
     without_expired,
@@ -42,7 +43,7 @@ from twofold.core.decision import (
 from twofold.core.discreet import Discreet
 from twofold.core.factor import Answer, Factors, Finding, Right, Seals, Used, Wrong
 from twofold.core.throttle import delay_s
-from twofold.core.verification import MANAGE, SEED_FIELD, check_usable, epoch_claim
+from twofold.core.verification import MANAGE, SEED_FIELD, check_usable
 from twofold.errors import Refused
 
 
@@ -81,11 +82,11 @@ def begin_enrollment(
     if replaced is not None and replaced.factor in (FIRST_FACTOR, RECOVERY):
         raise Refused("conflict", "only an authenticator that gives codes can be replaced by another one")
     begun = _find_begun(account, fresh.factor, replaces, begun_by)
-    if begun is not None and _may_see_again(account, begun, step_up, call):
+    if begun is not None and may_see_again(account, begun, step_up, call):
         return Decision(Done()), begun
-    account = check_step_up(account, step_up, call)
-    begun_with, begun_via = (_receipt_digest(step_up), step_up.via) if step_up and account.is_bound else (None, None)
-    if begun is not None and begun.enrollment is not None and begun.enrollment.begun_with is not None:
+    account = check_step_up(account, step_up, call, may_be_by_grant=True)
+    begun_with, begun_via = _find_allowance(account, step_up, call)
+    if begun is not None and begun.enrollment is not None and begun.enrollment.begun_via is not None:
         proven = msgspec.structs.replace(begun.enrollment, begun_with=begun_with, begun_via=begun_via)
         begun = msgspec.structs.replace(begun, enrollment=proven)
         return Decision(Done(), with_authenticator(account, begun)), begun
@@ -126,10 +127,12 @@ def confirm_enrollment(
     *,
     factors: Factors,
     seals: Seals,
+    label: str | None = None,
     recovery: NewCredential | None = None,
     step_up: ReceiptClaims | None = None,
 ) -> Decision:
-    """Pending becomes active by its first code, which is used up with it; what it replaces goes.
+    """Pending becomes active by its first code, which is used up with it; what it replaces goes. `label` is the one it
+    gets instead of that of the beginning.
 
     Ends as `Confirmed`, `Rejected`, `Throttled`, or `NeedsRecoveryCodes` when `recovery` must be prepared first.
     Raises `Refused`: `not_found`, `disabled`, `conflict` (not pending any more), `step_up_required`.
@@ -139,7 +142,8 @@ def confirm_enrollment(
     enrollment = pending.enrollment
     if enrollment is None:
         raise Refused("conflict", "this authenticator is not waiting for its first code")
-    if enrollment.begun_by != call.application and not call.is_admin:
+    # A person is only ever offered what her own session began, also when a link lets her in as an administrator would.
+    if enrollment.begun_by != call.application and (call.session is not None or not call.is_admin):
         raise Refused("not_found", "this enrollment was begun by another application")
     if enrollment.begun_via is not None and not _is_active(account, enrollment.begun_via):
         raise Refused("conflict", "the authenticator that allowed this enrollment is gone: begin again")
@@ -157,9 +161,11 @@ def confirm_enrollment(
         return _refuse_confirmation(account, pending, enrollment, finding, call)
     # Begun with a step-up, that one counts; begun on an empty account, one is needed if it is not empty any more.
     if enrollment.begun_while_empty:
-        account = check_step_up(account, step_up, call)
+        account = check_step_up(account, step_up, call, may_be_by_grant=True)
     if recovery is None and not _has_recovery_codes(account):
         return Decision(NeedsRecoveryCodes())
+    if label is not None:
+        pending = msgspec.structs.replace(pending, label=label)
     return _activate(account, pending, enrollment, finding, recovery=recovery, call=call)
 
 
@@ -226,10 +232,15 @@ def renew_recovery_codes(
     return Decision(Renewed(recovery.plain_codes), account, (event,), (message,))
 
 
-def check_step_up(account: Account, step_up: ReceiptClaims | None, call: Call) -> Account:
-    """The account after a management call was allowed: on one with a second factor, be it disabled, it takes a fresh
-    receipt, spent here, made for this purpose by this application. Raises `Refused("step_up_required")`."""
-    if not account.is_bound or (call.is_admin and step_up is None):
+def check_step_up(
+    account: Account, step_up: ReceiptClaims | None, call: Call, *, may_be_by_grant: bool = False
+) -> Account:
+    """The account after a management call was allowed: on one with a second factor, be it disabled, it takes an answer
+    that came with this very call, or a fresh receipt, spent here, made for this purpose by this application. To enroll
+    a session will do that was asked for an answer for just that. Raises `Refused("step_up_required")`."""
+    if not account.is_bound or call.proven_by is not None or (call.is_admin and step_up is None):
+        return account
+    if may_be_by_grant and call.may_enroll:
         return account
     detail = f'this needs a fresh receipt of this account: verify with purpose "{MANAGE}" and send it as step_up'
     if step_up is None or not is_receipt_good(account, step_up, call) or step_up.purpose != MANAGE:
@@ -316,7 +327,7 @@ def _find_begun(account: Account, factor: str, replaces: str | None, begun_by: s
     return None
 
 
-def _may_see_again(account: Account, begun: Authenticator, step_up: ReceiptClaims | None, call: Call) -> bool:
+def may_see_again(account: Account, begun: Authenticator, step_up: ReceiptClaims | None, call: Call) -> bool:
     """Whether the secret of an open enrollment may be shown again without another proof.
 
     On a bound account only with the receipt that began it: an application is many people's sessions, and one that was
@@ -325,6 +336,9 @@ def _may_see_again(account: Account, begun: Authenticator, step_up: ReceiptClaim
     if not account.is_bound or (call.is_admin and step_up is None):
         return True
     enrollment = begun.enrollment
+    if call.may_enroll:
+        # The caller is one session, whose token was new when it was allowed to enroll.
+        return enrollment is not None and enrollment.begun_via is not None
     return (
         step_up is not None
         and enrollment is not None
@@ -332,6 +346,15 @@ def _may_see_again(account: Account, begun: Authenticator, step_up: ReceiptClaim
         and hmac.compare_digest(enrollment.begun_with, _receipt_digest(step_up))
         and is_receipt_good(account, step_up, call)
     )
+
+
+def _find_allowance(account: Account, step_up: ReceiptClaims | None, call: Call) -> tuple[bytes | None, str | None]:
+    """What allowed an enrollment on a bound account: the digest of the receipt, and the authenticator behind it."""
+    if not account.is_bound:
+        return None, None
+    if step_up is not None:
+        return _receipt_digest(step_up), step_up.via
+    return None, call.proven_by or (call.session.via if call.session is not None and call.may_enroll else None)
 
 
 def _receipt_digest(claims: ReceiptClaims) -> bytes:

@@ -43,7 +43,10 @@ def once(decide: Decide, key: IdempotencyKey | None, call: Call, seals: Seals) -
 
     def decide_once(account: Account | None) -> Decision:
         if account is None:
-            return decide(None)
+            decision = decide(None)
+            # A refusal leaves nothing to keep it in; an account that is made here keeps how that ended.
+            made = decision.account
+            return decision if isinstance(made, str) else _keep(decision, made, key, call, seals)
         account = without_expired(account, call.now)
         for kept in account.kept_answers:
             if hmac.compare_digest(kept.key_digest, key.key_digest):
@@ -58,6 +61,14 @@ def once(decide: Decide, key: IdempotencyKey | None, call: Call, seals: Seals) -
         return _keep(decision, account, key, call, seals)
 
     return decide_once
+
+
+def is_kept(account: Account, key: IdempotencyKey | None, now: int) -> bool:
+    """Whether the account has kept how a call under this key ended."""
+    if key is None:
+        return False
+    kept_answers = without_expired(account, now).kept_answers
+    return any(hmac.compare_digest(kept.key_digest, key.key_digest) for kept in kept_answers)
 
 
 def _keep(decision: Decision, account: Account, key: IdempotencyKey, call: Call, seals: Seals) -> Decision:

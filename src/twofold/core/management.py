@@ -103,6 +103,16 @@ def set_password(account: Account | None, fresh: NewCredential, call: Call) -> D
     return Decision(Done(), account, (event,), (call.message("password.changed", {}),) if not is_first else ())
 
 
+def forget_browser(account: Account | None, browser_id: str, call: Call) -> Decision:
+    """A known browser is unknown from now on. Raises `Refused("not_found")`."""
+    account = without_expired(check_usable(account), call.now)
+    kept = tuple(b for b in account.known_browsers if b.id != browser_id)
+    if len(kept) == len(account.known_browsers):
+        raise Refused("not_found", "this browser is not known here any more")
+    account = msgspec.structs.replace(account, known_browsers=kept)
+    return Decision(Done(), account, (call.event("browser.forgotten", browser=browser_id),))
+
+
 def redeem_receipt(
     account: Account | None, claims: ReceiptClaims, call: Call, *, purpose: str | None, binding: str | None
 ) -> Decision:

@@ -10,9 +10,8 @@ import hashlib
 
 import msgspec
 
-from twofold.core.account import Account, spend, without_expired
+from twofold.core.account import Account, epoch_claim, spend, without_expired
 from twofold.core.clock import MICROS_PER_S
-from twofold.core.verification import epoch_claim
 from twofold.errors import Refused
 
 TICKET_TTL_S = 300

@@ -5,8 +5,6 @@ No I/O, no clock, no randomness: they are arguments. Whatever it decides is data
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
 
 from twofold.core import throttle
@@ -18,6 +16,7 @@ from twofold.core.account import (
     AuthenticatorState,
     KnownBrowser,
     charge_known_browser,
+    epoch_claim,
     find_known_browser,
     remember_browser,
     with_authenticator,
@@ -40,6 +39,7 @@ from twofold.core.decision import (
 from twofold.core.entropy import derive_token
 from twofold.core.factor import Answer, Factors, Finding, Held, Right, Seals, StaleProof, Used, Wrong
 from twofold.core.throttle import Lane
+from twofold.core.user_agent import describe_browser
 from twofold.errors import DataKeyMissing, InvalidInput, Refused, Unavailable
 
 SEED_FIELD = "accounts.seed"
@@ -207,10 +207,13 @@ def _accept(case: _Case, right: list[tuple[Authenticator, Right]]) -> Decision:
     if authenticator.factor != FIRST_FACTOR:
         if not case.in_own_lane:
             account = msgspec.structs.replace(account, lane=throttle.end_delay(case.lane))
-        account, browser = remember_browser(account, case.browser, call.seed, call.now)
+        name = describe_browser(call.context.user_agent)
+        account, browser = remember_browser(account, case.browser, call.seed, call.now, name=name)
     effects: tuple[Effect, ...] = ()
     if finding.left is not None:
         effects = (call.message("recovery_code.used", {"left": finding.left, "ip": call.context.ip}),)
+    if call.session is not None and case.browser is None:
+        effects += (call.message("browser.added", {"browser": call.session.browser, "ip": call.context.ip}),)
     claims = _claims(case, authenticator)
     outcome = Verified(authenticator.factor, authenticator.id, browser, recovery_codes_left=finding.left, claims=claims)
     kind: EventKind = "password.accepted" if authenticator.factor == FIRST_FACTOR else "code.accepted"
@@ -332,8 +335,3 @@ def _claims(case: _Case, authenticator: Authenticator) -> ReceiptClaims | None:
         purpose=question.purpose,
         bnd=question.binding,
     )
-
-
-def epoch_claim(account: Account) -> str:
-    """The epoch as receipts carry it: a digest, so that the value itself stays in the document."""
-    return hashlib.sha256(b"twofold/1|epoch|" + account.epoch).hexdigest()[:16]

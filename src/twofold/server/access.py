@@ -12,9 +12,12 @@ from collections.abc import Callable
 from time import monotonic
 
 import msgspec
+from starlette.types import Scope
 
 from twofold.applications import ApplicationKeys
+from twofold.core.network import Network
 from twofold.ports import Application
+from twofold.server.addresses import Addresses
 from twofold.server.problems import Problem
 
 REMEMBERED_S = 0.5
@@ -22,9 +25,6 @@ REMEMBERED_MAX = 1024
 WARNED_EVERY_S = 60
 
 log = logging.getLogger("twofold")
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class _Checked(msgspec.Struct, frozen=True):
@@ -41,15 +41,18 @@ class _Bucket(msgspec.Struct):
 class Access:
     """Checks API keys. Belongs to one event loop; `clock` counts seconds from anywhere and never goes back."""
 
-    def __init__(self, applications: ApplicationKeys, *, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(
+        self, applications: ApplicationKeys, addresses: Addresses, *, clock: Callable[[], float] = monotonic
+    ) -> None:
         self._applications = applications
+        self._addresses = addresses
         self._clock = clock
         self._checked: dict[bytes, _Checked] = {}
         self._buckets: dict[str, _Bucket] = {}
         self._warned: dict[str, float] = {}
 
-    async def admit(self, authorization: bytes | None, peer: str | None) -> Application:
-        """The application whose key this is; raises `Problem`: 401, or 429 for too many calls a second."""
+    async def admit(self, authorization: bytes | None, scope: Scope) -> Application:
+        """The application whose key came with this request; raises `Problem`: 401, or 429 for too many a second."""
         now = self._clock()
         # The digest, not the key itself: what lies about in memory should open nothing.
         name = hashlib.sha256(authorization or b"").digest()
@@ -59,10 +62,12 @@ class Access:
             if len(self._checked) >= REMEMBERED_MAX:
                 self._checked.clear()
             self._checked[name] = checked
-        if checked.networks and not _is_within(peer, checked.networks):
-            # Alike for a wrong key: whoever tries a stolen one does not learn that it is good.
-            self._warn(checked.application, peer, now)
-            raise unauthorized()
+        if checked.networks:
+            address = self._addresses.find(scope).address
+            if not _is_within(address, checked.networks):
+                # Alike for a wrong key: whoever tries a stolen one does not learn that it is good.
+                self._warn(checked.application, address, now)
+                raise unauthorized()
         if checked.application.rate_per_s is not None:
             self._spend(checked.application.id, checked.application.rate_per_s, now)
         return checked.application
@@ -87,10 +92,10 @@ class Access:
             raise Problem(429, "throttled", detail, retry_after_s=1, ways=())
         bucket.left -= 1
 
-    def _warn(self, application: Application, peer: str | None, now: float) -> None:
+    def _warn(self, application: Application, address: str | None, now: float) -> None:
         if now - self._warned.get(application.id, -WARNED_EVERY_S) >= WARNED_EVERY_S:
             self._warned[application.id] = now
-            log.warning("the key of application %s was used from %s, outside its networks", application.id, peer)
+            log.warning("the key of application %s was used from %s, outside its networks", application.id, address)
 
 
 def unauthorized() -> Problem:
@@ -99,11 +104,5 @@ def unauthorized() -> Problem:
     return Problem(401, "unauthorized", detail, headers=[(b"www-authenticate", b'Bearer realm="twofold"')])
 
 
-def _is_within(peer: str | None, networks: tuple[Network, ...]) -> bool:
-    try:
-        address: Address = ipaddress.ip_address(peer or "")
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return any(address in network for network in networks)
+def _is_within(address: str | None, networks: tuple[Network, ...]) -> bool:
+    return address is not None and any(ipaddress.ip_address(address) in network for network in networks)

@@ -228,8 +228,7 @@ class Api:
     async def _answer(self, route: _Route, ids: list[str], scope: Scope, receive: Receive) -> Reply:
         operation = route.operation
         headers = read_headers(scope)
-        client = scope.get("client")
-        application = await self._access.admit(headers.get(b"authorization"), client[0] if client else None)
+        application = await self._access.admit(headers.get(b"authorization"), scope)
         if operation.scopes.isdisjoint(application.scopes):
             raise Problem(403, "forbidden", f"this needs the scope {' or '.join(sorted(operation.scopes))}")
         query = read_query(scope["query_string"], operation.query) if scope["query_string"] else {}

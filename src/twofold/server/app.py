@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,19 +16,26 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from twofold import setup_link
-from twofold.bootstrap import DEFAULT_URL, Deployment
+from twofold.bootstrap import Deployment
+from twofold.config import is_loopback
 from twofold.core.clock import MICROS_PER_S
-from twofold.errors import TwofoldError, Unavailable
+from twofold.errors import Unavailable
 from twofold.server.access import Access
+from twofold.server.addresses import Addresses
 from twofold.server.api import Api
 from twofold.server.calls import Services
+from twofold.server.cookies import Cookies
 from twofold.server.hosts import Hosts
 from twofold.server.metrics import Metrics
 from twofold.server.openapi import openapi_document
-from twofold.server.pages import page_routes, show
+from twofold.server.pages import page_routes
+from twofold.server.pages.gate import open_visit, stranger
+from twofold.server.pages.visit import House
 from twofold.server.problems import Problem, dump_problem
-from twofold.server.security_headers import security_headers
+from twofold.server.security_headers import SecurityHeaders
+from twofold.server.static import static_routes
+from twofold.server.templates import Site, Templates
+from twofold.server.words import Sentence, Words
 
 API_BEGINNING = b"/api/"
 OPENAPI_PATHS = ("/api/v1/openapi.json", "/openapi.json")
@@ -39,20 +47,44 @@ PROBE_PATHS = frozenset({b"/health/live", b"/health/ready", b"/metrics"})
 
 def create_app(deployment: Deployment, *, clock: Callable[[], float] = monotonic) -> ASGIApp:
     """The application; `clock` counts the seconds of rates and of remembered keys."""
-    public_url = deployment.settings.public_url or DEFAULT_URL
+    public_url = deployment.public_url
     started_at, started = deployment.clock.now(), clock()
     metrics = Metrics(
         unwraps=lambda: deployment.keyring.unwraps,
         clock_offset_s=lambda: (deployment.clock.now() - started_at) / MICROS_PER_S - (clock() - started),
     )
+    addresses = Addresses(deployment.settings.proxy_networks)
     api = Api(
         Services(deployment.verifier, deployment.store, metrics),
-        Access(deployment.applications, clock=clock),
+        Access(deployment.applications, addresses, clock=clock),
         deployment.keyring.index_digest,
     )
+    house = _build(deployment, public_url, addresses)
+
+    async def show_refusal(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        visit = await open_visit(house, request)
+        response = visit.tell(
+            Sentence("There is no such page") if status == 404 else Sentence("This page does not take that"),
+            Sentence("The address may be mistyped, or what it led to is gone."),
+            status=status,
+            links=((Sentence("To the start"), "/"),),
+        )
+        response.headers.update(getattr(error, "headers", None) or {})
+        return await visit.finish(response)
+
+    async def show_failure(request: Request, _: Exception) -> Response:
+        # Without looking for a session: that may be what went wrong.
+        return stranger(house, request).tell(
+            Sentence("This does not work just now"),
+            Sentence("Something went wrong on the server. It is in its log."),
+            Sentence("Try again in a moment."),
+            status=503,
+        )
+
     everything_else = Starlette(
-        routes=[*_open_routes(deployment, metrics), *_page_routes(deployment)],
-        exception_handlers={HTTPException: _show_refusal, TwofoldError: _show_failure, Exception: _show_failure},
+        routes=[*_open_routes(deployment, metrics), *static_routes(), *page_routes(house)],
+        exception_handlers={HTTPException: show_refusal, Exception: show_failure},
     )
     everything_else.router.redirect_slashes = False
     return Gate(public_url, api, everything_else)
@@ -64,7 +96,7 @@ class Gate:
     def __init__(self, public_url: str, api: ASGIApp, everything_else: ASGIApp) -> None:
         self._public_url = public_url
         self._hosts = Hosts(public_url)
-        self._headers = security_headers(public_url)
+        self._headers = SecurityHeaders(public_url)
         self._api = api
         self._everything_else = everything_else
 
@@ -75,7 +107,7 @@ class Gate:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *self._headers]
+                message["headers"] = self._headers.complete(message["headers"])
             await send(message)
 
         path: bytes = scope["raw_path"]
@@ -139,22 +171,36 @@ def _open_routes(deployment: Deployment, metrics: Metrics) -> list[Route]:
     ]
 
 
-def _page_routes(deployment: Deployment) -> list[Route]:
-    async def is_setup_link(token: str) -> bool:
-        return await setup_link.is_valid(deployment.store, deployment.keyring, deployment.clock, token)
+def _build(deployment: Deployment, public_url: str, addresses: Addresses) -> House:
+    """What the pages work with."""
+    settings = deployment.settings
+    return House(
+        deployment.verifier,
+        deployment.sign_in,
+        deployment.administration,
+        deployment.networks,
+        deployment.sign_in_limits,
+        deployment.store,
+        deployment.keyring,
+        deployment.clock,
+        deployment.entropy,
+        settings,
+        public_url,
+        settings.public_url is not None,
+        addresses,
+        Cookies(public_url),
+        Templates(),
+        Words(),
+        Site(settings.issuer, settings.support, _find_banner(public_url)),
+    )
 
-    return page_routes(is_setup_link)
 
-
-async def _show_refusal(_: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    response = show("There is no such page here." if status == 404 else "This page does not take that.", status=status)
-    response.headers.update(getattr(error, "headers", None) or {})
-    return response
-
-
-async def _show_failure(_: Request, __: Exception) -> Response:
-    return show("This cannot be shown now. Try again in a moment.", status=503)
+def _find_banner(public_url: str) -> Sentence | None:
+    """What everybody must know on every page of this deployment."""
+    parts = urlsplit(public_url)
+    if parts.scheme == "https" or is_loopback(parts.hostname):
+        return None
+    return Sentence("This site comes over plain http: whoever is on this network can read along. Passkeys need https.")
 
 
 def _raw_response(status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> Response:

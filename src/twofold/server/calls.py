@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 import base64
 import ipaddress
-from collections.abc import Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Generic, TypeVar
 
 import msgspec
 
 from twofold.core.attempt import Context
-from twofold.core.codec import StoredAccount
 from twofold.core.decision import Confirmed, Rejected, Throttled, Verified
 from twofold.credentials import OtpParameters
 from twofold.directory import ProfileInput
 from twofold.engine import Caller
 from twofold.errors import InvalidInput, Refused
 from twofold.factors.otpauth import decode_secret
+from twofold.ports import AccountPages
 from twofold.server import wire
 from twofold.server.metrics import Metrics
 from twofold.server.problems import Problem, throttled
@@ -32,16 +32,6 @@ LISTED_STATES = ("empty", "active", "disabled", "unavailable")
 LISTED_FACTORS = ("totp", "hotp", "recovery_codes")
 
 B = TypeVar("B")
-
-
-class AccountPages(Protocol):
-    """Where lists of accounts come from."""
-
-    async def page_accounts(
-        self, *, after: str = "", limit: int = 100, factor: str | None = None, state: str | None = None
-    ) -> Sequence[StoredAccount]:
-        """The next accounts of people in order of id, not checked."""
-        ...
 
 
 class Services(msgspec.Struct, frozen=True):

@@ -14,6 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 #: More than any head needs, because one read of the socket may bring a body behind it.
 HEAD_BYTES_MAX = 320 * 1024
 HEAD_S = 10
+#: Time for the other side to answer the end of a TLS connection, when the server wants to end too.
+FAREWELL_S = 1
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -47,6 +49,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._end_head()
         super().on_headers_complete()
+
+    def shutdown(self) -> None:
+        """End the connection after the answer under way, at once if there is none."""
+        super().shutdown()
+        self.loop.call_later(FAREWELL_S, self._leave)
+
+    def _leave(self) -> None:
+        # TLS waits half a minute for a farewell; who is idle may not be reading. What is still being sent has its time.
+        if self.transport.is_closing() and self.transport.get_write_buffer_size() == 0:
+            self.transport.abort()
 
     def _begin_head(self) -> None:
         self._end_head()

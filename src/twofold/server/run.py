@@ -11,13 +11,14 @@ import signal
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import msgspec
 import uvicorn
 from uvicorn.loops.auto import auto_loop_factory
 
 from twofold.bootstrap import Deployment, deployment
-from twofold.clocks import SystemEntropy
+from twofold.certificate import ServedCertificate
 from twofold.config import Settings, check_public_url
 from twofold.errors import ConfigurationError
 from twofold.server.alone import only_server
@@ -28,6 +29,8 @@ from twofold.setup_link import new_link, note_url
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
+#: Between two looks at the files of the certificate.
+CERTIFICATE_CHECKED_EVERY_S = 1
 BACKLOG = 2048
 log = logging.getLogger("twofold")
 #: Requests under way when the end comes are finished; one that takes longer than this is let go.
@@ -51,29 +54,45 @@ def serve(
     if workers > 1:
         raise ConfigurationError(f"--workers {workers}: SQLite is served by one process; use --workers 1")
     configure_logs(settings.log_format)
+    if settings.public_url is not None:
+        settings = msgspec.structs.replace(settings, public_url=check_public_url(settings.public_url))
+    certificate = ServedCertificate(settings.tls_cert, settings.tls_key) if settings.tls_cert else None
+    scheme = "https" if certificate else "http"
     with _bind(host, port) as listener:
-        # Settled before anything is opened: receipts and links carry it.
-        default_url = f"http://localhost:{listener.getsockname()[1]}"
-        public_url = check_public_url(settings.public_url) if settings.public_url else default_url
-        settings = msgspec.structs.replace(settings, public_url=public_url)
+        port = listener.getsockname()[1]
+        door = _Door(listener, certificate, f"{scheme}://{_authority(host, port)}", f"{scheme}://localhost:{port}")
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-            url = _url(host, listener.getsockname()[1])
-            runner.run(_serve(settings, public_url, listener, url, warnings))
+            runner.run(_serve(settings, door, warnings))
 
 
-async def _serve(
-    settings: Settings, public_url: str, listener: socket.socket, url: str, warnings: Sequence[str]
-) -> None:
-    async with deployment(settings) as opened:
+class _Door(NamedTuple):
+    """Where requests come in, what this place is called from this machine, and PUBLIC_URL if nobody said anything."""
+
+    listener: socket.socket
+    certificate: ServedCertificate | None
+    url: str
+    default_url: str
+
+
+async def _serve(settings: Settings, door: _Door, warnings: Sequence[str]) -> None:
+    async with deployment(settings, default_url=door.default_url) as opened:
         with only_server(settings.sqlite_path):
             for warning in warnings:
                 log.warning("%s", warning)
-            await _serve_opened(opened, public_url, listener, url)
+            await _serve_opened(opened, door)
 
 
-async def _serve_opened(opened: Deployment, public_url: str, listener: socket.socket, url: str) -> None:
-    await note_url(opened.store, opened.keyring, public_url)
-    link = await new_link(opened.store, opened.keyring, opened.clock, SystemEntropy(), public_url)
+async def _serve_opened(opened: Deployment, door: _Door) -> None:
+    await note_url(opened.store, opened.keyring, opened.public_url)
+    greeting = f"listening on {door.url}"
+    if not await opened.administration.has_administrator():
+        link = await new_link(opened.store, opened.keyring, opened.clock, opened.entropy, opened.public_url)
+        greeting += f"\nset-up link, good for one day: {link}"
+
+    async def follow_certificate() -> None:
+        if door.certificate is not None:
+            door.certificate.check()
+
     config = uvicorn.Config(
         create_app(opened),
         http=BoundedProtocol,
@@ -82,15 +101,18 @@ async def _serve_opened(opened: Deployment, public_url: str, listener: socket.so
         log_config=None,
         access_log=False,
         server_header=False,
-        # An address that a stranger can write into a header is none.
+        # Whom to believe about addresses is decided in `addresses.py`.
         proxy_headers=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
         backlog=BACKLOG,
+        callback_notify=follow_certificate,
+        timeout_notify=CERTIFICATE_CHECKED_EVERY_S,
     )
+    config.load()
+    config.ssl = door.certificate.context if door.certificate else None
     await opened.begin_upkeep()
     _collect_seldom()
-    greeting = f"listening on {url}\nset-up link, good for one day: {link}"
-    await _Server(config, greeting).serve(sockets=[listener])
+    await _Server(config, greeting).serve(sockets=[door.listener])
 
 
 class _Server(uvicorn.Server):
@@ -140,12 +162,12 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _url(host: str, port: int) -> str:
-    """Where to find this server from this machine."""
+def _authority(host: str, port: int) -> str:
+    """Where to find this server from this machine: a name and the port."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        return f"http://{host}:{port}"
+        return f"{host}:{port}"
     if address.is_unspecified or host == DEFAULT_HOST:
-        return f"http://localhost:{port}"
-    return f"http://[{host}]:{port}" if address.version == 6 else f"http://{host}:{port}"
+        return f"localhost:{port}"
+    return f"[{host}]:{port}" if address.version == 6 else f"{host}:{port}"

@@ -1,24 +1,71 @@
-"""The headers that go out with every answer, errors included: what a browser may do with it, which is little."""
+"""The headers that go out with every answer, errors included: what a browser may do with it, which is little.
+
+No header here or elsewhere opens anything to pages of other origins (CORS).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from twofold.config import is_loopback
+
 HSTS_S = 2 * 365 * 86_400
 
+Headers = list[tuple[bytes, bytes]]
+
+#: A page takes its scripts, styles and pictures from here, talks to here, and is shown in nobody's frame.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "object-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+#: Everything else, opened as if it were a page, does nothing at all.
+_POLICY = "default-src 'none'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+_NEEDED = ("publickey-credentials-get", "publickey-credentials-create", "clipboard-write")
+_NOT_NEEDED = (
+    *("accelerometer", "autoplay", "camera", "clipboard-read", "display-capture", "encrypted-media"),
+    *("fullscreen", "gamepad", "geolocation", "gyroscope", "hid", "identity-credentials-get", "idle-detection"),
+    *("local-fonts", "magnetometer", "microphone", "midi", "otp-credentials", "payment", "picture-in-picture"),
+    *("screen-wake-lock", "serial", "storage-access", "sync-xhr", "usb", "window-management"),
+    "xr-spatial-tracking",
+)
 _ALWAYS = {
-    # Nothing from anywhere: no page needs more yet, and an answer of the API opened as a page runs nothing.
-    "content-security-policy": "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    # Secrets are shown once: no cache, shared or the browser's own, may show them again.
-    "cache-control": "no-store",
+    "permissions-policy": ", ".join([*(f"{name}=(self)" for name in _NEEDED), *(f"{name}=()" for name in _NOT_NEEDED)]),
 }
 
 
-def security_headers(public_url: str) -> list[tuple[bytes, bytes]]:
-    """Names and values as ASGI wants them; HSTS only where people come over https."""
-    headers = dict(_ALWAYS)
-    if public_url.startswith("https:"):
-        headers["strict-transport-security"] = f"max-age={HSTS_S}; includeSubDomains"
-    return [(name.encode(), value.encode()) for name, value in headers.items()]
+class SecurityHeaders:
+    """The headers for the answers of a server with this public URL, as ASGI wants them."""
+
+    def __init__(self, public_url: str) -> None:
+        headers = dict(_ALWAYS)
+        parts = urlsplit(public_url)
+        # Only where people come over https; and for `localhost` it would bind every other program of the machine.
+        if parts.scheme == "https" and not is_loopback(parts.hostname):
+            headers["strict-transport-security"] = f"max-age={HSTS_S}; includeSubDomains"
+        common = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self._for_pages = [
+            *common,
+            (b"content-security-policy", _PAGE_POLICY.encode()),
+            # Not "no-referrer": under it browsers send the forms of our own pages with `Origin: null`.
+            (b"referrer-policy", b"same-origin"),
+        ]
+        self._for_the_rest = [
+            *common,
+            (b"content-security-policy", _POLICY.encode()),
+            (b"referrer-policy", b"no-referrer"),
+        ]
+
+    def complete(self, headers: Sequence[tuple[bytes, bytes]]) -> Headers:
+        """The answer's own headers and the rest. Only those of a page let the browser load and send anything."""
+        own = dict(headers)
+        is_page = own.get(b"content-type", b"").startswith(b"text/html")
+        completed = [*headers, *(self._for_pages if is_page else self._for_the_rest)]
+        if b"cache-control" not in own:
+            # Secrets are shown once: no cache, shared or the browser's own, may show them again.
+            completed.append((b"cache-control", b"no-store"))
+        return completed

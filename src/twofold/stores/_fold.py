@@ -5,7 +5,8 @@ Every store folds with these functions and differs only in how it reads rows and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import msgspec
@@ -13,11 +14,19 @@ import msgspec
 from twofold.core.account import Account
 from twofold.core.audit import EventRow
 from twofold.core.codec import Codec, StoredAccount, Tombstone
+from twofold.core.decision import EndSessions, OpenSession
+from twofold.core.session import SESSIONS_MAX
 from twofold.core.settlement import Decide, Settlement, Standing, load_standing, settle
 from twofold.errors import KeyRetired, TamperedRecord
+from twofold.ports import AccountCounts
 from twofold.stores._collector import Attempt
 
 DELETED = "deleted"
+
+#: The columns of an account that lists ask for: state, factors, role.
+Summary = tuple[str, str, str]
+#: What tells one session of an account from the others: digest of the token, id, level.
+SessionKey = tuple[bytes, str, str]
 
 
 class Changes(msgspec.Struct):
@@ -79,9 +88,38 @@ def lost(account_id: str) -> TamperedRecord:
     return TamperedRecord(f"account {account_id}, whose row is gone while its events are there,")
 
 
-def summarize(state: Account | Tombstone | None) -> tuple[str, str]:
-    """The columns `state` and `factors` of a row, for lists: the active factors in order, each between spaces."""
+def fold_sessions(effect: OpenSession | EndSessions, held: Sequence[SessionKey]) -> tuple[list[bytes], bool]:
+    """The digests that leave `held` (the account's sessions, oldest first) and whether the effect's own is opened."""
+    if isinstance(effect, EndSessions):
+        return [digest for digest, id_, _ in held if _is_ended(effect, id_)], False
+    leaving = [digest for digest, _, _ in held if digest == effect.replaces]
+    if effect.replaces is not None and not leaving:
+        return [], False
+    equals = [digest for digest, _, level in held if level == effect.session.level and digest != effect.replaces]
+    return leaving + equals[: max(0, len(equals) + 1 - SESSIONS_MAX)], True
+
+
+def _is_ended(effect: EndSessions, session_id: str) -> bool:
+    return session_id in effect.ids if effect.ids is not None else session_id != effect.but
+
+
+def summarize(state: Account | Tombstone | None) -> Summary:
+    """The summary of a row: of the factors the active ones in order, each between spaces."""
     if not isinstance(state, Account):
-        return DELETED, ""
+        return DELETED, "", ""
     factors = sorted({a.factor for a in state.authenticators if a.state == "active"})
-    return state.state, f" {' '.join(factors)} " if factors else ""
+    return state.state, f" {' '.join(factors)} " if factors else "", state.role
+
+
+def count_by(groups: Iterable[tuple[str, str, str, int]]) -> AccountCounts:
+    """The counts of accounts, each group a summary and how many have it."""
+    total = 0
+    states: Counter[str] = Counter()
+    factors: Counter[str] = Counter()
+    roles: Counter[str] = Counter()
+    for state, its_factors, role, n in groups:
+        total += n
+        states[state] += n
+        roles.update({role: n} if role else {})
+        factors.update(dict.fromkeys(its_factors.split(), n))
+    return AccountCounts(total, states, roles, factors)

@@ -72,7 +72,7 @@ def _migrate(path: Path, migrations: Path) -> None:
         if mode != "wal":
             raise ConfigurationError(f"the database {path} is on a file system that cannot keep a write-ahead log")
         for number in range(version + 1, max(files) + 1):
-            if number > 1:
+            if version > 0:
                 _copy(connection, path.with_name(f"{path.name}.before-{number:04}"))
             _apply(connection, number, files[number].read_text("utf-8"))
     finally:

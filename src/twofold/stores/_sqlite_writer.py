@@ -18,32 +18,34 @@ import msgspec
 from twofold.core.account import Account
 from twofold.core.audit import EventRow
 from twofold.core.codec import Codec, StoredAccount, Tombstone
-from twofold.core.decision import ContactIndex, Decision
+from twofold.core.decision import ContactIndex, Decision, EndSessions, OpenSession
 from twofold.core.settlement import Decide, Settlement
 from twofold.errors import Unavailable
 from twofold.stores._checkpoints import Checkpointer
 from twofold.stores._collector import Attempt, Collector, Task, answer_all
-from twofold.stores._fold import Changes, fold, summarize
+from twofold.stores._fold import Changes, Summary, fold, summarize
 from twofold.stores._sqlite_file import connect
+from twofold.stores._sqlite_sessions import write_sessions
 from twofold.stores._turnstile import Turnstile
 
 CACHE_KIB = 16 * 1024
 
 T = TypeVar("T")
-#: The columns that lists ask for: state and factors.
-Summary = tuple[str, str]
 
+# One statement for names that are known and names that nobody has; the latter may not have events.
 _SELECT = """
-    SELECT id, version, schema, CAST(document AS BLOB), CAST(mac AS BLOB), state, factors FROM accounts
-    WHERE id IN ({})"""
-_SELECT_WITH_EVENTS = "SELECT DISTINCT account_id FROM events WHERE account_id IN ({})"
+    WITH wanted (id) AS (VALUES {})
+    SELECT wanted.id, version IS NULL AND EXISTS (SELECT 1 FROM events WHERE account_id = wanted.id),
+        version, schema, CAST(document AS BLOB), CAST(mac AS BLOB), state, factors, role
+    FROM wanted LEFT JOIN accounts USING (id)"""
 # Most attempts leave the summary as it is, and this statement touches no index.
 _UPDATE = "UPDATE accounts SET version = ?, schema = ?, document = ?, mac = ? WHERE id = ?"
 _UPSERT = """
-    INSERT INTO accounts (version, schema, document, mac, id, state, factors, created_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO accounts (version, schema, document, mac, id, state, factors, role, created_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET version = excluded.version, schema = excluded.schema, document = excluded.document,
-        mac = excluded.mac, state = excluded.state, factors = excluded.factors, created_at = excluded.created_at"""
+        mac = excluded.mac, state = excluded.state, factors = excluded.factors, role = excluded.role,
+        created_at = excluded.created_at"""
 _INSERT_EVENT = "INSERT INTO events (account_id, seq, at, kind, salt, payload, digest) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ERASE_EVENTS = "UPDATE events SET at = 0, kind = '', salt = NULL, payload = NULL WHERE account_id = ? AND seq <= ?"
 _INSERT_MESSAGE = """
@@ -158,24 +160,21 @@ class Writer:
         rows: dict[str, StoredAccount] = {}
         summaries: dict[str, Summary] = {}
         ids = list({attempt.account_id for attempt in attempts})
-        found = self._connection.execute(_SELECT.format(",".join("?" * len(ids))), ids)
-        for account_id, version, schema, document, mac, state, factors in found:
-            rows[account_id] = StoredAccount(account_id, version, schema, document, mac)
-            summaries[account_id] = (state, factors)
+        lost_ids: set[str] = set()
+        found = self._connection.execute(_SELECT.format(",".join(["(?)"] * len(ids))), ids)
+        for account_id, is_lost, version, schema, document, mac, *summary in found:
+            if version is not None:
+                rows[account_id] = StoredAccount(account_id, version, schema, document, mac)
+                summaries[account_id] = tuple(summary)
+            elif is_lost:
+                lost_ids.add(account_id)
         active = {key_id for (key_id,) in self._connection.execute("SELECT id FROM keyring WHERE state = 'active'")}
-        lost_ids = self._find_lost([account_id for account_id in ids if account_id not in rows])
         changes = fold(attempts, rows, lost_ids, codec=self.codec, active_keys=active)
         if changes.rows:
             self._write_rows(changes, summaries)
             self._connection.executemany(_INSERT_EVENT, map(_event_values, changes.events))
             for settlement in changes.further:
                 self._write_further(settlement)
-
-    def _find_lost(self, missing: Sequence[str]) -> set[str]:
-        if not missing:
-            return set()
-        sql = _SELECT_WITH_EVENTS.format(",".join("?" * len(missing)))
-        return {account_id for (account_id,) in self._connection.execute(sql, missing)}
 
     def _write_rows(self, changes: Changes, summaries: dict[str, Summary]) -> None:
         updates, upserts = [], []
@@ -193,13 +192,15 @@ class Writer:
         account_id, state = settlement.standing.account_id, settlement.standing.state
         if isinstance(state, Tombstone):
             self._connection.execute(_ERASE_EVENTS, (account_id, state.head.erased))
-            for table in ("contacts", "claims", "outbox"):
+            for table in ("contacts", "claims", "outbox", "sessions"):
                 self._connection.execute(f"DELETE FROM {table} WHERE account_id = ?", (account_id,))  # noqa: S608 - above
         for effect in settlement.effects:
             if isinstance(effect, ContactIndex):
                 self._connection.execute("DELETE FROM contacts WHERE account_id = ?", (account_id,))
                 entries = [(kind, key_hmac, account_id) for kind, key_hmac in effect.entries]
                 self._connection.executemany("INSERT OR IGNORE INTO contacts VALUES (?, ?, ?)", entries)
+            elif isinstance(effect, OpenSession | EndSessions):
+                write_sessions(self._connection, account_id, effect, self.codec)
             else:
                 at = settlement.events[-1].at if settlement.events else 0
                 payload = msgspec.json.encode(effect.payload)

@@ -7,18 +7,35 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from twofold.core.account import Account
 from twofold.core.audit import EventRow
 from twofold.core.codec import Codec, StoredAccount
-from twofold.core.decision import ContactIndex, Decision, Message
+from twofold.core.decision import ContactIndex, Decision, EndSessions, Message, OpenSession
+from twofold.core.session import Session, StoredSession
 from twofold.core.settlement import Settlement, load_standing
-from twofold.errors import Unavailable
-from twofold.ports import Accounts, Application, Applications, Claims, KeyStore, Limits, Outbox, OutboxRow, WrappedKey
-from twofold.stores._fold import DELETED, lost, settle_sealed, summarize
+from twofold.errors import TamperedRecord, Unavailable
+from twofold.ports import (
+    AccountCounts,
+    AccountPages,
+    Accounts,
+    Application,
+    Applications,
+    Claims,
+    KeyStore,
+    Limits,
+    NetworkBlock,
+    NetworkBlocks,
+    Outbox,
+    OutboxRow,
+    Sessions,
+    WrappedKey,
+)
+from twofold.stores._fold import DELETED, Summary, count_by, fold_sessions, lost, settle_sealed, summarize
 
 _MICROS = 1_000_000
 
@@ -31,11 +48,13 @@ class MemoryStore:
         self._codec: Codec | None = None
         self._is_closed = False
         self._rows: dict[str, StoredAccount] = {}
-        self._summaries: dict[str, tuple[str, str]] = {}
+        self._summaries: dict[str, Summary] = {}
         self._events: defaultdict[str, list[EventRow]] = defaultdict(list)
         self._contacts: dict[str, tuple[tuple[str, bytes], ...]] = {}
         self._claims: dict[tuple[str, bytes], str] = {}
         self._applications: dict[str, Application] = {}
+        self._sessions: dict[bytes, StoredSession] = {}
+        self._blocks: dict[str, NetworkBlock] = {}
         self._rate: dict[tuple[int, bytes], int] = {}
         self._outbox: dict[str, tuple[int, OutboxRow]] = {}
         self._keys: dict[str, WrappedKey] = {}
@@ -67,6 +86,8 @@ class MemoryStore:
         if any(isinstance(effect, Message) and effect.id in self._outbox for effect in settlement.effects):
             raise Unavailable("there is a message of this id")
         account_id = settlement.row.account_id
+        # Worked out before anything is kept: what cannot be encoded changes nothing.
+        sessions = self._fold_sessions(settlement)
         self._rows[account_id] = settlement.row
         self._summaries[account_id] = summarize(settlement.standing.state)
         self._events[account_id] += settlement.events
@@ -78,10 +99,29 @@ class MemoryStore:
         for effect in settlement.effects:
             if isinstance(effect, ContactIndex):
                 self._contacts[account_id] = effect.entries
-            else:
+            elif isinstance(effect, Message):
                 at = settlement.events[-1].at if settlement.events else 0
                 payload = msgspec.json.encode(effect.payload)
                 self._outbox[effect.id] = (0, OutboxRow(effect.id, account_id, effect.kind, payload, at, 0))
+        self._sessions = sessions
+
+    def _fold_sessions(self, settlement: Settlement) -> dict[bytes, StoredSession]:
+        account_id, kept = settlement.standing.account_id, self._sessions
+        if settlement.is_deletion:
+            kept = {digest: row for digest, row in kept.items() if row.account_id != account_id}
+        for effect in settlement.effects:
+            if not isinstance(effect, OpenSession | EndSessions):
+                continue
+            if isinstance(effect, OpenSession):
+                kept = {digest: row for digest, row in kept.items() if row.expires_at > effect.session.seen_at}
+            theirs = [(row.token_digest, row.id, row.level) for row in _of_account(kept, account_id)]
+            leaving, is_opened = fold_sessions(effect, theirs)
+            kept = {digest: row for digest, row in kept.items() if digest not in leaving}
+            if isinstance(effect, OpenSession) and is_opened:
+                if effect.token_digest in kept:
+                    raise Unavailable("there is a session of this token")
+                kept[effect.token_digest] = self._require_codec().dump_session(effect.session, effect.token_digest)
+        return kept
 
     async def load(self, account_id: str) -> Account | None:
         self._check_not_lost(account_id)
@@ -95,16 +135,27 @@ class MemoryStore:
                 yield self._rows[account_id]
 
     async def page_accounts(
-        self, *, after: str = "", limit: int = 100, factor: str | None = None, state: str | None = None
+        self,
+        *,
+        after: str = "",
+        limit: int = 100,
+        factor: str | None = None,
+        state: str | None = None,
+        role: str | None = None,
+        search: str | None = None,
     ) -> Sequence[StoredAccount]:
-        """The next accounts of people in order of id, not checked; deleted ones are none."""
         found = []
         for account_id in sorted(self._rows):
-            its_state, factors = self._summaries[account_id]
-            is_wanted = account_id > after and its_state != DELETED
-            if is_wanted and state in (None, its_state) and (factor is None or factor in factors.split()):
+            its_state, factors, its_role = self._summaries[account_id]
+            is_wanted = account_id > after and its_state != DELETED and state in (None, its_state)
+            is_wanted = is_wanted and role in (None, its_role) and (factor is None or factor in factors.split())
+            if is_wanted and (search is None or search.casefold() in account_id.casefold()):
                 found.append(self._rows[account_id])
         return found[:limit]
+
+    async def count_accounts_by(self) -> AccountCounts:
+        people = [summary for account_id, summary in self._summaries.items() if account_id and summary[0] != DELETED]
+        return count_by((*summary, 1) for summary in people)
 
     async def events(self, account_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[EventRow]:
         return [event for event in self._events.get(account_id, ()) if event.seq > after_seq][:limit]
@@ -143,12 +194,45 @@ class MemoryStore:
     async def revoke_application(self, application_id: str) -> bool:
         return self._applications.pop(application_id, None) is not None
 
+    async def find_session(self, token_digest: bytes) -> Session | None:
+        row = self._sessions.get(token_digest)
+        return self._require_codec().load_session(row) if row else None
+
+    async def list_sessions(self, account_id: str) -> Sequence[Session]:
+        found = []
+        for row in _of_account(self._sessions, account_id):
+            with suppress(TamperedRecord):
+                found.append(self._require_codec().load_session(row))
+        return found
+
+    async def touch_session(self, token_digest: bytes, session: Session) -> None:
+        with self._lock:
+            if token_digest in self._sessions:
+                self._sessions[token_digest] = self._require_codec().dump_session(session, token_digest)
+
+    async def list_blocks(self) -> Sequence[NetworkBlock]:
+        with self._lock:
+            return sorted(self._blocks.values(), key=lambda block: block.network)
+
+    async def put_block(self, block: NetworkBlock) -> None:
+        with self._lock:
+            self._blocks[block.network] = block
+
+    async def drop_block(self, network: str) -> bool:
+        with self._lock:
+            return self._blocks.pop(network, None) is not None
+
     async def hit(self, key_hmac: bytes, window: int, cap: int) -> bool:
         with self._lock:
             count = self._rate.get((window, key_hmac), 0)
             if count < cap:
                 self._rate[window, key_hmac] = count + 1
             return count < cap
+
+    async def take_back(self, key_hmac: bytes, window: int) -> None:
+        with self._lock:
+            count = self._rate.get((window, key_hmac), 0)
+            self._rate[window, key_hmac] = max(0, count - 1)
 
     async def take(self, limit: int, now: int, lease_s: int) -> Sequence[OutboxRow]:
         """`attempts` counts this one too."""
@@ -210,13 +294,22 @@ class MemoryStore:
         return self._codec
 
 
+def _of_account(sessions: Mapping[bytes, StoredSession], account_id: str) -> list[StoredSession]:
+    """The account's rows, oldest first."""
+    theirs = [row for row in sessions.values() if row.account_id == account_id]
+    return sorted(theirs, key=lambda row: row.begun_at)
+
+
 def _erase(event: EventRow) -> EventRow:
     return EventRow(event.account_id, event.seq, 0, "", None, None, event.digest)
 
 
 _accounts: type[Accounts] = MemoryStore
+_pages: type[AccountPages] = MemoryStore
 _claims: type[Claims] = MemoryStore
 _applications: type[Applications] = MemoryStore
+_sessions: type[Sessions] = MemoryStore
 _limits: type[Limits] = MemoryStore
+_blocks: type[NetworkBlocks] = MemoryStore
 _outbox: type[Outbox] = MemoryStore
 _keys: type[KeyStore] = MemoryStore

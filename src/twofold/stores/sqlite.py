@@ -1,4 +1,4 @@
-"""The SQLite store: every port over one file. Writing goes through one thread, reading through another.
+"""The SQLite store: every port over one file. Writing goes through one thread, reading through others.
 
 `open` gives a store whose keyring can be read at once; accounts need the integrity keys that come out of that
 keyring, so `use_codec` comes before the first of them.
@@ -6,11 +6,10 @@ keyring, so `use_codec` comes before the first of them.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,13 +19,31 @@ from twofold.core.account import Account
 from twofold.core.audit import EventRow
 from twofold.core.codec import Codec, StoredAccount
 from twofold.core.decision import Decision
-from twofold.errors import Unavailable
-from twofold.ports import Accounts, Application, Applications, Claims, KeyStore, Limits, Outbox, OutboxRow, WrappedKey
-from twofold.stores._fold import lost
-from twofold.stores._sqlite_file import connect, prepare
+from twofold.core.session import Session, StoredSession
+from twofold.errors import TamperedRecord, Unavailable
+from twofold.ports import (
+    AccountCounts,
+    AccountPages,
+    Accounts,
+    Application,
+    Applications,
+    Claims,
+    KeyStore,
+    Limits,
+    NetworkBlock,
+    NetworkBlocks,
+    Outbox,
+    OutboxRow,
+    Sessions,
+    WrappedKey,
+)
+from twofold.stores._fold import count_by, lost
+from twofold.stores._sqlite_file import prepare
+from twofold.stores._sqlite_reader import Reader
 from twofold.stores._sqlite_writer import Writer
 
 READ_CACHE_KIB = 4 * 1024
+LIST_CACHE_KIB = 2 * 1024
 SCAN_ROWS = 200
 WINDOWS_KEPT_S = 86_400
 _MICROS = 1_000_000
@@ -35,12 +52,24 @@ T = TypeVar("T")
 
 # Whoever edits the file with other tools changes a column's type as well: read as bytes, the code finds it out.
 _ROW = "SELECT id, version, schema, CAST(document AS BLOB), CAST(mac AS BLOB) FROM accounts"
+# The same statement and the same work for a name that is known and one that is not.
+_LOAD = """
+    SELECT EXISTS (SELECT 1 FROM events WHERE account_id = ?1),
+        id, version, schema, CAST(document AS BLOB), CAST(mac AS BLOB)
+    FROM (SELECT 1) LEFT JOIN accounts ON id = ?1"""
 # The inner statement needs the index of summaries only, so even a rare factor is found soon among a million accounts.
 _PAGE = """
     SELECT id, version, schema, CAST(document AS BLOB), CAST(mac AS BLOB) FROM accounts WHERE id IN (
-        SELECT id FROM accounts WHERE id > ?1 AND state <> 'deleted' AND (?2 IS NULL OR state = ?2)
-        AND (?3 IS NULL OR instr(factors, ' ' || ?3 || ' ') > 0) ORDER BY id LIMIT ?4)
+        SELECT id FROM accounts WHERE id > ?1 AND state <> 'deleted' AND (?3 IS NULL OR state = ?3)
+        AND (?4 IS NULL OR instr(factors, ' ' || ?4 || ' ') > 0) AND (?5 IS NULL OR role = ?5)
+        AND (?6 IS NULL OR id GLOB ?6) ORDER BY id LIMIT ?2)
     ORDER BY id"""
+_COUNT_BY = """
+    SELECT state, factors, role, count(*) FROM accounts WHERE id > '' AND state <> 'deleted'
+    GROUP BY state, factors, role"""
+_SESSION = """
+    SELECT CAST(token_digest AS BLOB), id, account_id, level, begun_at, expires_at,
+        CAST(document AS BLOB), CAST(mac AS BLOB) FROM sessions"""
 
 
 class SqliteStore:
@@ -48,8 +77,9 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self._writer = Writer(path)
-        self._reading = connect(path, cache_kib=READ_CACHE_KIB)
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="twofold-reader")
+        self._reader = Reader(path, cache_kib=READ_CACHE_KIB)
+        # What goes through a million accounts takes a while: nobody who signs in waits for it.
+        self._lister = Reader(path, cache_kib=LIST_CACHE_KIB)
         self._process = os.getpid()
         self._is_closed = False
 
@@ -68,8 +98,8 @@ class SqliteStore:
         if self._is_closed or os.getpid() != self._process:
             return
         self._is_closed = True
-        self._reader.shutdown()
-        self._reading.close()
+        self._reader.close()
+        self._lister.close()
         self._writer.close()
 
     async def transact(self, account_id: str, decide: Callable[[Account | None], Decision]) -> Decision:
@@ -77,15 +107,16 @@ class SqliteStore:
         return await self._writer.transact(account_id, decide)
 
     async def load(self, account_id: str) -> Account | None:
-        rows = await self._read(f"{_ROW} WHERE id = ?", account_id)
-        if not rows and await self._read("SELECT 1 FROM events WHERE account_id = ? LIMIT 1", account_id):
+        ((has_events, *row),) = await self._read(_LOAD, account_id)
+        is_known = row[0] is not None
+        if has_events and not is_known:
             raise lost(account_id)
-        state = self._writer.codec.load(StoredAccount(*rows[0])) if rows else None
+        state = self._writer.codec.load(StoredAccount(*row)) if is_known else None
         return state if isinstance(state, Account) else None
 
     async def orphans(self) -> Sequence[str]:
         sql = "SELECT DISTINCT account_id FROM events WHERE account_id NOT IN (SELECT id FROM accounts) ORDER BY 1"
-        return [account_id for (account_id,) in await self._read(sql)]
+        return [account_id for (account_id,) in await self._list(sql)]
 
     async def scan(self, *, after: str = "", tombstones: bool = False) -> AsyncIterator[StoredAccount]:
         # The least string behind `after`; from "" on, the deployment's own row "" is among them.
@@ -97,10 +128,20 @@ class SqliteStore:
             start = f"{rows[-1][0]}\0"
 
     async def page_accounts(
-        self, *, after: str = "", limit: int = 100, factor: str | None = None, state: str | None = None
+        self,
+        *,
+        after: str = "",
+        limit: int = 100,
+        factor: str | None = None,
+        state: str | None = None,
+        role: str | None = None,
+        search: str | None = None,
     ) -> Sequence[StoredAccount]:
-        """The next accounts of people in order of id, not checked; deleted ones are none."""
-        return [StoredAccount(*row) for row in await self._read(_PAGE, after, state, factor, limit)]
+        pattern = None if search is None else _glob(search)
+        return [StoredAccount(*row) for row in await self._list(_PAGE, after, limit, state, factor, role, pattern)]
+
+    async def count_accounts_by(self) -> AccountCounts:
+        return count_by(await self._list(_COUNT_BY))
 
     async def events(self, account_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[EventRow]:
         sql = """SELECT account_id, seq, at, kind, CAST(salt AS BLOB), CAST(payload AS BLOB), CAST(digest AS BLOB)
@@ -140,6 +181,33 @@ class SqliteStore:
     async def revoke_application(self, application_id: str) -> bool:
         return await self._execute("DELETE FROM applications WHERE id = ?", application_id) > 0
 
+    async def find_session(self, token_digest: bytes) -> Session | None:
+        rows = await self._read(f"{_SESSION} WHERE token_digest = ?", token_digest)
+        return self._writer.codec.load_session(StoredSession(*rows[0])) if rows else None
+
+    async def list_sessions(self, account_id: str) -> Sequence[Session]:
+        found = []
+        for row in await self._read(f"{_SESSION} WHERE account_id = ? ORDER BY begun_at, rowid", account_id):
+            with suppress(TamperedRecord):
+                found.append(self._writer.codec.load_session(StoredSession(*row)))
+        return found
+
+    async def touch_session(self, token_digest: bytes, session: Session) -> None:
+        row = self._writer.codec.dump_session(session, token_digest)
+        sql = "UPDATE sessions SET document = ?, mac = ? WHERE token_digest = ?"
+        await self._execute(sql, row.document, row.mac, token_digest)
+
+    async def list_blocks(self) -> Sequence[NetworkBlock]:
+        rows = await self._read("SELECT document FROM network_blocks ORDER BY network")
+        return [msgspec.json.decode(document, type=NetworkBlock) for (document,) in rows]
+
+    async def put_block(self, block: NetworkBlock) -> None:
+        sql = "INSERT OR REPLACE INTO network_blocks (network, document) VALUES (?, ?)"
+        await self._execute(sql, block.network, msgspec.json.encode(block))
+
+    async def drop_block(self, network: str) -> bool:
+        return await self._execute("DELETE FROM network_blocks WHERE network = ?", network) > 0
+
     async def hit(self, key_hmac: bytes, window: int, cap: int) -> bool:
         """`window` is the second at which the window began; those that began more than a day earlier are dropped."""
 
@@ -151,6 +219,10 @@ class SqliteStore:
 
         # No account has such an id, so the lane is this counter's own.
         return await self._write(run, lane=f"\0{key_hmac.hex()}")
+
+    async def take_back(self, key_hmac: bytes, window: int) -> None:
+        sql = "UPDATE rate SET n = n - 1 WHERE window = ? AND key_hmac = ? AND n > 0"
+        await self._execute(sql, window, key_hmac)
 
     async def take(self, limit: int, now: int, lease_s: int) -> Sequence[OutboxRow]:
         """`attempts` counts this one too."""
@@ -189,7 +261,7 @@ class SqliteStore:
 
     async def count_accounts(self) -> int:
         """How many rows there are, tombstones and the deployment's own among them."""
-        ((count,),) = await self._read("SELECT count(*) FROM accounts")
+        ((count,),) = await self._list("SELECT count(*) FROM accounts")
         return int(count)
 
     async def check(self) -> None:
@@ -214,11 +286,11 @@ class SqliteStore:
 
     async def _read(self, sql: str, *values: object) -> list[Any]:
         self._check_usable()
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._reader, lambda: self._reading.execute(sql, values).fetchall())
-        except sqlite3.Error as error:
-            raise Unavailable(f"the database cannot be read: {error}") from None
+        return await self._reader.fetch(sql, *values)
+
+    async def _list(self, sql: str, *values: object) -> list[Any]:
+        self._check_usable()
+        return await self._lister.fetch(sql, *values)
 
     def _check_usable(self) -> None:
         # The threads stay behind in the parent: a forked child would wait for ever, and SQLite forbids it anyway.
@@ -228,9 +300,18 @@ class SqliteStore:
             raise Unavailable("the store is closed")
 
 
+def _glob(search: str) -> str:
+    """The pattern of whatever contains this text, in capitals or not: LIKE knows capitals of A to Z only."""
+    parts = (f"[{c}{c.swapcase()}]" if c.isalpha() else f"[{c}]" if c in "*?[" else c for c in search)
+    return f"*{''.join(parts)}*"
+
+
 _accounts: type[Accounts] = SqliteStore
+_pages: type[AccountPages] = SqliteStore
 _claims: type[Claims] = SqliteStore
 _applications: type[Applications] = SqliteStore
+_sessions: type[Sessions] = SqliteStore
 _limits: type[Limits] = SqliteStore
+_blocks: type[NetworkBlocks] = SqliteStore
 _outbox: type[Outbox] = SqliteStore
 _keys: type[KeyStore] = SqliteStore

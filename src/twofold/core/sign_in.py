@@ -1,0 +1,223 @@
+"""The steps of signing in as decisions: what each of them opens, and what a fresh second factor allows.
+
+`begin_session` follows a right password or a one-time link. `in_session` wraps any other decision for a caller with a
+session: it refuses under a session that ended, judges the code that came with the call, and hands out the next token.
+All of it is written by the one decision, so no session appears after a concurrent "end all", and no code is used up
+without what it was for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import msgspec
+
+from twofold.core.account import FIRST_FACTOR, Account, epoch_claim
+from twofold.core.attempt import Call
+from twofold.core.audit import Event
+from twofold.core.clock import MICROS_PER_S
+from twofold.core.decision import (
+    Confirmed,
+    Decision,
+    Done,
+    EndSessions,
+    NeedsRecoveryCodes,
+    OpenSession,
+    Renewed,
+    Stale,
+    Verified,
+)
+from twofold.core.discreet import Discreet
+from twofold.core.entropy import derive_id, derive_token
+from twofold.core.factor import Factors, Seals
+from twofold.core.session import (
+    ENROLLING_TTL_S,
+    ENROLLMENT_GRANT_TTL_S,
+    PENDING_TTL_S,
+    SESSION_IDLE_TTL_S,
+    SESSION_TTL_S,
+    STRICT_SESSION_IDLE_TTL_S,
+    STRICT_SESSION_TTL_S,
+    Level,
+    Session,
+    digest_token,
+    find_ending,
+)
+from twofold.core.user_agent import describe_browser
+from twofold.core.verification import Question, verify_answer
+from twofold.errors import SessionEnded
+
+#: The purpose of a fresh second factor after which authenticators may be added for a quarter of an hour.
+ENROLL = "enroll"
+
+Decide = Callable[[Account | None, Call], Decision]
+
+
+class Bearer(Discreet, frozen=True):
+    """A caller with a session: the session, and the digest of the token that came with the request."""
+
+    hidden: ClassVar = ("token_digest",)
+
+    session: Session
+    token_digest: bytes
+
+
+class SessionLimits(msgspec.Struct, frozen=True):
+    """How long a full session lives, and how long without a request."""
+
+    ttl_s: int = SESSION_TTL_S
+    idle_ttl_s: int = SESSION_IDLE_TTL_S
+
+
+DEFAULT_LIMITS = SessionLimits()
+STRICT_LIMITS = SessionLimits(STRICT_SESSION_TTL_S, STRICT_SESSION_IDLE_TTL_S)
+
+
+def begin_session(
+    decision: Decision,
+    outcome: Verified | Done,
+    account: Account,
+    call: Call,
+    *,
+    next_path: str = "",
+    is_by_link: bool = False,
+) -> Decision:
+    """The decision with this outcome, and the session that it opens: pending if there is a second factor to ask for.
+
+    Whoever comes by a one-time link is led to enroll, whatever the account has.
+    """
+    level: Level = "pending" if account.is_bound and not is_by_link else "enrolling"
+    ttl_s = PENDING_TTL_S if level == "pending" else ENROLLING_TTL_S
+    session = Session(
+        derive_id(call.seed, "session", "se_"),
+        account.id,
+        epoch_claim(account),
+        level,
+        call.now,
+        call.now,
+        call.now + ttl_s * MICROS_PER_S,
+        ttl_s,
+        browser=describe_browser(call.context.user_agent),
+        ip=call.context.ip or "",
+        next=next_path,
+        is_by_link=is_by_link,
+    )
+    return _open(msgspec.structs.replace(decision, account=account), outcome, session, call, replaces=None)
+
+
+def in_session(
+    decide: Decide,
+    bearer: Bearer,
+    call: Call,
+    *,
+    proof: Question | None,
+    ends_others: bool = False,
+    limits: SessionLimits,
+    factors: Factors,
+    seals: Seals,
+) -> Callable[[Account | None], Decision]:
+    """`decide` for a caller with a session, after judging `proof`, a fresh answer of a second factor, where one is
+    asked for; with it, `ends_others` ends the account's other sessions. A wrong one is the decision; what it was for
+    does not happen. Raises `SessionEnded`."""
+
+    def decide_in_session(account: Account | None) -> Decision:
+        if ending := find_ending(bearer.session, account, call.now):
+            raise SessionEnded(ending)
+        own = msgspec.structs.replace(call, session=bearer.session)
+        if proof is None:
+            decision = decide(account, own)
+            return _go_on(decision, decision, bearer, own, limits=limits)
+        proven = verify_answer(account, proof, own, factors=factors, seals=seals)
+        if not isinstance(proven.outcome, Verified) or isinstance(proven.account, str):
+            return proven
+        decision = decide(proven.account, msgspec.structs.replace(own, proven_by=proven.outcome.authenticator_id))
+        if isinstance(decision.outcome, Stale | NeedsRecoveryCodes):
+            # Nothing is written, so the code is as good for the next try.
+            return Decision(decision.outcome)
+        joined = _join(proven, decision)
+        if ends_others:
+            event, effect = _end_sessions(own, None, bearer.session.id)
+            joined = msgspec.structs.replace(joined, events=(*joined.events, event), effects=(*joined.effects, effect))
+        return _go_on(joined, proven, bearer, own, limits=limits, purpose=proof.purpose)
+
+    return decide_in_session
+
+
+def end_sessions(account: Account | None, call: Call, *, ids: tuple[str, ...] | None, but: str | None) -> Decision:
+    """The sessions with these ids end, or all but one; the account's other ones go on."""
+    if account is None:
+        raise SessionEnded("ended")
+    event, effect = _end_sessions(call, ids, but)
+    return Decision(Done(), account, (event,), (effect,))
+
+
+def _end_sessions(call: Call, ids: tuple[str, ...] | None, but: str | None) -> tuple[Event, EndSessions]:
+    return call.event("session.ended", sessions=ids or ("all but this",)), EndSessions(ids, but)
+
+
+def _join(first: Decision, second: Decision) -> Decision:
+    """Both as one: the second was decided on the account that the first one left."""
+    return Decision(
+        second.outcome,
+        first.account if isinstance(second.account, str) and second.account == "unchanged" else second.account,
+        first.events + second.events,
+        first.effects + second.effects,
+        first.sealed_with + second.sealed_with,
+    )
+
+
+def _go_on(
+    decision: Decision,
+    shown: Decision,
+    bearer: Bearer,
+    call: Call,
+    *,
+    limits: SessionLimits,
+    purpose: str | None = None,
+) -> Decision:
+    """The decision, and the session's next token if a second factor was shown or confirmed in it: it is full now."""
+    session, account = bearer.session, decision.account
+    match shown.outcome:
+        case Verified(factor=factor, authenticator_id=via) if factor != FIRST_FACTOR:
+            pass
+        case Confirmed(id=via):
+            pass
+        case _:
+            return decision
+    outcome = decision.outcome
+    if isinstance(account, str) or not isinstance(outcome, Verified | Confirmed | Renewed | Done):
+        # Nobody would learn the next token.
+        return decision
+    if session.level != "full":
+        expires_at = call.now + limits.ttl_s * MICROS_PER_S
+        session = msgspec.structs.replace(
+            session, level="full", begun_at=call.now, expires_at=expires_at, idle_ttl_s=limits.idle_ttl_s
+        )
+    session = msgspec.structs.replace(
+        session,
+        epoch=epoch_claim(account),
+        seen_at=call.now,
+        via=via,
+        proved_at=call.now,
+        may_enroll_until=call.now + ENROLLMENT_GRANT_TTL_S * MICROS_PER_S if purpose == ENROLL else 0,
+    )
+    # A browser is known in one epoch only: its value of the one before would name nobody.
+    is_same_epoch = session.epoch == bearer.session.epoch
+    browser = shown.outcome.browser if isinstance(shown.outcome, Verified) and is_same_epoch else None
+    outcome = msgspec.structs.replace(outcome, browser=browser)
+    return _open(decision, outcome, session, call, replaces=bearer.token_digest)
+
+
+def _open(
+    decision: Decision,
+    outcome: Verified | Confirmed | Renewed | Done,
+    session: Session,
+    call: Call,
+    *,
+    replaces: bytes | None,
+) -> Decision:
+    token = derive_token(call.seed, "session token")
+    effect = OpenSession(session, digest_token(token), replaces)
+    outcome = msgspec.structs.replace(outcome, session=token)
+    return msgspec.structs.replace(decision, outcome=outcome, effects=(*decision.effects, effect))

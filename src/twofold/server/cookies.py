@@ -1,0 +1,49 @@
+"""The cookies of Twofold's own pages: their names, and how they are set. None of them is readable by a script.
+
+Over https each wears the prefix `__Host-`, so no other host and no path of this one can set it; over plain http, where
+browsers refuse that prefix, it goes without.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from twofold.core.account import KNOWN_BROWSER_TTL_S
+
+SESSION = "twofold-session"
+CSRF = "twofold-csrf"
+KNOWN = "twofold-known"
+#: Longer values are none of ours.
+VALUE_MAX = 256
+
+
+class Cookies:
+    """Reads and sets cookies for one PUBLIC_URL."""
+
+    def __init__(self, public_url: str) -> None:
+        self._is_secure = public_url.startswith("https:")
+
+    def read(self, request: Request, name: str) -> str | None:
+        """The value that came with the request."""
+        value = request.cookies.get(self._spell(name))
+        return value if value and len(value) <= VALUE_MAX else None
+
+    def put(self, response: Response, name: str, value: str) -> None:
+        """Have the browser keep a value: of a known browser for long, of anything else until it is closed."""
+        response.set_cookie(
+            self._spell(name),
+            value,
+            max_age=KNOWN_BROWSER_TTL_S if name == KNOWN else None,
+            path="/",
+            secure=self._is_secure,
+            httponly=True,
+            samesite="lax",
+        )
+
+    def drop(self, response: Response, name: str) -> None:
+        """Have the browser forget a value."""
+        response.delete_cookie(self._spell(name), path="/", secure=self._is_secure, httponly=True, samesite="lax")
+
+    def _spell(self, name: str) -> str:
+        return f"__Host-{name}" if self._is_secure else name

@@ -1,0 +1,217 @@
+"""What the events of an account are called on its owner's pages: one sentence for each kind, and where it came from.
+
+Every kind of `twofold.core.audit.EventKind` has its sentence here; one that is not known is told as what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from twofold.core.account import RECOVERY, Account
+from twofold.core.activity import PAGES, Activity
+from twofold.core.attempt import LOCAL_APPLICATION
+from twofold.core.user_agent import describe_browser
+from twofold.server.words import Sentence
+
+
+class Told(NamedTuple):
+    """An event to show. `is_alarming`: whoever did not do this himself should look into it."""
+
+    what: Sentence
+    where: Sentence
+    at: int
+    icon_name: str
+    is_alarming: bool
+
+
+#: What a stranger does on the way in, and what happens to an account that is attacked.
+ALARMING = frozenset(
+    {
+        "account.compromised",
+        "account.tampered",
+        "authenticator.disabled",
+        "browsers.guessing",
+        "code.refused",
+        "enrollment.refused",
+        "password.refused",
+        "sign_in.sprayed",
+    }
+)
+
+_ICONS = {
+    "account": "person",
+    "application": "key",
+    "authenticator": "phone",
+    "browser": "browser",
+    "code": "check",
+    "enrollment": "phone",
+    "link": "arrow",
+    "network": "network",
+    "password": "lock",
+    "recovery_codes": "list",
+    "session": "sign-out",
+    "sessions": "sign-out",
+}
+
+_FACTORS = {
+    "totp": Sentence("An authenticator app"),
+    "hotp": Sentence("A code token"),
+    RECOVERY: Sentence("A set of recovery codes"),
+}
+
+
+def tell(activity: Activity, account: Account) -> Told:
+    """The event, with the names that the account's authenticators have now."""
+    say = _SENTENCES.get(activity.kind)
+    if say is None:
+        what = Sentence("Something happened that this page has no words for: %(kind)s", {"kind": activity.kind})
+    else:
+        what = say if isinstance(say, Sentence) else say(activity, account)
+    is_alarming = activity.kind in ALARMING
+    icon_name = "alert" if is_alarming else _ICONS.get(activity.kind.partition(".")[0], "info")
+    return Told(what, _tell_where(activity), activity.at, icon_name, is_alarming)
+
+
+def _tell_where(activity: Activity) -> Sentence:
+    """Who or what did it: an administrator by name, a browser with its address, the server itself, an application."""
+    if by := activity.text("by"):
+        return Sentence("By the administrator %(name)s", {"name": by})
+    application, ip = activity.text("application"), activity.text("ip") or activity.text("network")
+    browser = describe_browser(activity.text("user_agent"))
+    if browser and ip:
+        return Sentence("%(browser)s, %(address)s", {"browser": browser, "address": ip})
+    if ip:
+        return Sentence("From %(address)s", {"address": ip})
+    if application == LOCAL_APPLICATION:
+        return Sentence("On the server itself")
+    if application.partition(":")[0] in (PAGES, ""):
+        return Sentence("On these pages")
+    return Sentence("Through another application")
+
+
+def _tell_accepted(activity: Activity, _: Account) -> Sentence:
+    if not activity.is_sign_in:
+        return Sentence("A fresh code allowed a change")
+    if activity.text("factor") == RECOVERY:
+        return Sentence("Signed in with a recovery code")
+    if activity.number("codes") == 3:
+        return Sentence("Signed in with three codes in a row")
+    return Sentence("Signed in with a code")
+
+
+def _tell_refused(activity: Activity, _: Account) -> Sentence:
+    what = {
+        "code_already_used": Sentence("A code was refused because it had been used before"),
+        "clock_off": Sentence("A code was refused because the phone's clock is off"),
+    }.get(activity.text("reason"), Sentence("A wrong code was refused"))
+    if unrecorded := activity.number("unrecorded_before"):
+        more = Sentence("One more was not looked at", plural="%(count)s more were not looked at", count=unrecorded)
+        return Sentence("%(what)s. %(more)s", {"what": what, "more": more})
+    return what
+
+
+def _tell_password_refused(activity: Activity, _: Account) -> Sentence:
+    failures = max(1, activity.number("failures"))
+    return Sentence("A wrong password was refused", plural="%(count)s wrong passwords were refused", count=failures)
+
+
+def _tell_begun(activity: Activity, _: Account) -> Sentence:
+    if activity.text("replaces"):
+        return Sentence("A new phone was begun to be set up in place of an old one")
+    return Sentence("Setting up another authenticator was begun")
+
+
+def _tell_removed(activity: Activity, account: Account) -> Sentence:
+    if activity.text("replaced_by"):
+        return Sentence("The old authenticator was removed, as a new one took its place")
+    return Sentence("%(what)s was removed", {"what": _name(activity, account)})
+
+
+def _tell_made_codes(activity: Activity, _: Account) -> Sentence:
+    made = max(1, activity.number("codes"))
+    return Sentence(
+        "A recovery code was made", plural="%(count)s recovery codes were made; older ones are dead", count=made
+    )
+
+
+def _tell_role(activity: Activity, _: Account) -> Sentence:
+    if activity.text("role") == "administrator":
+        return Sentence("This account became an administrator's")
+    return Sentence("This account is not an administrator's any more")
+
+
+def _tell_link(activity: Activity, _: Account) -> Sentence:
+    return {
+        "invitation": Sentence("A link to invite this person was made"),
+        "reset": Sentence("A link to sign in and set up a new authenticator was made"),
+    }.get(activity.text("purpose"), Sentence("A link to sign in again was made"))
+
+
+def _tell_tested(activity: Activity, _: Account) -> Sentence:
+    if activity.text("finding") == "fits":
+        return Sentence("A code was tested, and it fits")
+    return Sentence("A code was tested, and it does not fit")
+
+
+def _tell_blocked(activity: Activity, _: Account) -> Sentence:
+    network = activity.text("network")
+    if until := activity.text("until"):
+        until = until.replace("T", " ").replace("Z", " UTC")
+        return Sentence("The network %(network)s is refused until %(until)s", {"network": network, "until": until})
+    return Sentence("The network %(network)s is refused", {"network": network})
+
+
+def _with_name(msgid: str) -> Callable[[Activity, Account], Sentence]:
+    return lambda activity, account: Sentence(msgid, {"what": _name(activity, account)})
+
+
+def _name(activity: Activity, account: Account) -> str | Sentence:
+    """What the person calls the authenticator, or called it then; else what kind of thing it is."""
+    now = next((a.label for a in account.authenticators if a.id == activity.text("authenticator")), "")
+    kind = _FACTORS.get(activity.text("factor"), Sentence("An authenticator"))
+    return now or activity.text("label") or kind
+
+
+_SENTENCES: dict[str, Sentence | Callable[[Activity, Account], Sentence]] = {
+    "account.added": Sentence("The account was made"),
+    "account.changed": Sentence("Name, addresses or groups were changed"),
+    "account.deleted": Sentence("The account was deleted"),
+    "account.disabled": Sentence("The account was disabled"),
+    "account.enabled": Sentence("The account was enabled again"),
+    "account.tampered": Sentence("The account was changed by something other than this server"),
+    "account.compromised": Sentence("An application said that somebody else was in; everything was signed out"),
+    "account.unlocked": Sentence("The account was unlocked"),
+    "account.reset": Sentence("All authenticators were taken away, to be set up anew"),
+    "account.role_changed": _tell_role,
+    "application.added": Sentence("An application got a key"),
+    "application.revoked": Sentence("An application lost its key"),
+    "password.set": Sentence("The password was set"),
+    "password.changed": Sentence("The password was changed"),
+    "password.accepted": Sentence("The right password was given"),
+    "password.refused": _tell_password_refused,
+    "session.ended": Sentence("Sessions were ended"),
+    "sessions.ended": Sentence("Signed out everywhere"),
+    "browser.forgotten": Sentence("A known browser was forgotten"),
+    "link.made": _tell_link,
+    "link.used": Sentence("Signed in by a link that works once"),
+    "setup.completed": Sentence("This site was set up"),
+    "enrollment.begun": _tell_begun,
+    "enrollment.refused": Sentence("The first code of a new authenticator was wrong"),
+    "authenticator.added": _with_name("%(what)s was added"),
+    "authenticator.imported": _with_name("%(what)s was brought along by an administrator"),
+    "authenticator.renamed": _with_name("%(what)s was given its name"),
+    "authenticator.removed": _tell_removed,
+    "authenticator.disabled": _with_name("%(what)s was switched off after a hundred wrong codes"),
+    "recovery_codes.made": _tell_made_codes,
+    "code.accepted": _tell_accepted,
+    "code.refused": _tell_refused,
+    "code.tested": _tell_tested,
+    "browsers.guessing": Sentence("Somebody is guessing codes: new browsers have to wait"),
+    "receipt.redeemed": Sentence("A confirmation was used by an application"),
+    "sign_in.sprayed": Sentence("Many wrong sign-ins came together"),
+    "network.blocked": _tell_blocked,
+    "network.lifted": lambda activity, _: Sentence(
+        "The network %(network)s is let in again", {"network": activity.text("network")}
+    ),
+}

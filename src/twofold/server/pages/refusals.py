@@ -1,0 +1,173 @@
+"""What a person is told when a code or an input is not right: what happened, why, and what to do, in that order.
+
+Reason codes are for programs (`docs/reasons.md`); each of them has its sentences here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from twofold.core.decision import Rejected, Throttled, Way
+from twofold.core.throttle import DELAY_MAX_S
+from twofold.errors import InvalidInput, RefusalCode
+from twofold.server.words import Duration, Moment, Sentence, Value, Wait
+
+
+class Explanation(NamedTuple):
+    """What happened, why, what to do, and how many seconds to wait where that helps."""
+
+    title: Sentence
+    why: Sentence
+    what_to_do: Sentence
+    wait_s: int | None = None
+
+
+def explain_open_ways(ways: Sequence[Way]) -> Sentence | None:
+    """The ways in that stay open while single codes are not looked at."""
+    named: dict[Way, Sentence] = {
+        "known_browser": Sentence("a browser in which you signed in before"),
+        "webauthn": Sentence("a passkey"),
+        "recovery_codes": Sentence("a recovery code"),
+        "three_codes": Sentence("three codes in a row"),
+    }
+    return Sentence("Without waiting: %(ways)s.", {"ways": [named[way] for way in ways]}) if ways else None
+
+
+def explain_code(outcome: Rejected | Throttled, now: int) -> Explanation:
+    """Why a code did not let the person in."""
+    match outcome:
+        case Throttled(retry_after_s=wait_s) if wait_s > DELAY_MAX_S:
+            return Explanation(
+                Sentence("Somebody is guessing your codes"),
+                Sentence(
+                    "So many wrong codes came for your account that single codes are not looked at in a browser that is"
+                    " new here, for %(left)s. Whoever it was knows your password.",
+                    {"left": Wait(wait_s)},
+                ),
+                Sentence("Use one of the ways that are open, then choose a new password."),
+                wait_s,
+            )
+        case Throttled(retry_after_s=wait_s):
+            return Explanation(
+                Sentence("Your code was not looked at"),
+                Sentence(
+                    "After several wrong codes the next one has to wait. You can try again in %(left)s.",
+                    {"left": Wait(wait_s)},
+                ),
+                Sentence("Wait that long, then type the code of that moment."),
+                wait_s,
+            )
+        case Rejected(reason="code_already_used", retry_after_s=wait_s) if wait_s:
+            return Explanation(
+                Sentence("That code was already used"),
+                Sentence(
+                    "Every code works once, so that nobody can use it after you. The next one comes in %(left)s.",
+                    {"left": Wait(wait_s)},
+                ),
+                Sentence("Type the next one."),
+            )
+        case Rejected(reason="code_already_used"):
+            return Explanation(
+                Sentence("That code was already used"),
+                Sentence("Every code works once, so that nobody can use it after you."),
+                Sentence("Type the next one."),
+            )
+        case Rejected(reason="clock_off", clock_offset_s=offset_s):
+            return _explain_clock(offset_s or 0, now)
+    return Explanation(
+        Sentence("That code is not right"),
+        Sentence("It may be from another account in your app, or it changed while you typed."),
+        Sentence("Wait for the next code and type it here."),
+    )
+
+
+def explain_recovery_code(outcome: Rejected | Throttled, now: int) -> Explanation:
+    """Why a recovery code did not let the person in."""
+    match outcome:
+        case Throttled():
+            return explain_code(outcome, now)
+        case Rejected(reason="code_already_used"):
+            return Explanation(
+                Sentence("That recovery code was already used"),
+                Sentence("Every recovery code works once."),
+                Sentence("Cross it off, and type another one of your list."),
+            )
+    return Explanation(
+        Sentence("That recovery code is not right"),
+        Sentence("It is mistyped, or from an older list: new codes make all the old ones void."),
+        Sentence("Compare it with your list: 20 letters and digits, in five groups of four."),
+    )
+
+
+def explain_switched_off(*, has_recovery_codes: bool) -> Explanation:
+    """Why nothing that the person has can give a code that is taken."""
+    recovery = Sentence("Type a recovery code, then set up your authenticator again.")
+    unlock = Sentence("Ask an administrator to unlock your account.")
+    return Explanation(
+        Sentence("App codes are not taken any more"),
+        Sentence("There were a hundred wrong ones in a row, so your authenticators are switched off."),
+        recovery if has_recovery_codes else unlock,
+    )
+
+
+def _explain_clock(offset_s: int, now: int) -> Explanation:
+    time: dict[str, Value] = {"off": Duration(abs(offset_s)), "time": Moment(now)}
+    why = (
+        Sentence("Your phone's clock is about %(off)s behind; the time here is %(time)s.", time)
+        if offset_s < 0
+        else Sentence("Your phone's clock is about %(off)s ahead; the time here is %(time)s.", time)
+    )
+    return Explanation(
+        Sentence("Your phone's clock is off"),
+        why,
+        Sentence("Switch on “set time automatically” on your phone, then type the code that it shows."),
+    )
+
+
+def explain_input(error: InvalidInput) -> Sentence:
+    """What is expected of a field."""
+    fields = {
+        "name": Sentence("A name has 1 to 128 letters, digits or signs, without a slash."),
+        "password": Sentence("A password has at most 128 characters."),
+        "new_password": Sentence("Choose a password: there is none yet."),
+        "code": Sentence("Type the six digits of your app, or one of your recovery codes."),
+        "codes": Sentence("Type three codes in a row, one after the other."),
+        "label": Sentence("A name for an authenticator has at most 64 letters, digits or signs."),
+    }
+    return fields.get(
+        error.field, Sentence("%(field)s: expected %(expected)s.", {"field": error.field, "expected": error.expected})
+    )
+
+
+def explain_new_password(error: InvalidInput) -> Sentence:
+    """Why a password cannot be chosen."""
+    if "list" in error.expected:
+        return Sentence("This password is among those that are tried first everywhere. Choose another one.")
+    if "name" in error.expected:
+        return Sentence("Choose something else than your name.")
+    if error.field == "new_password" or "Unicode" in error.expected:
+        return explain_input(error)
+    return Sentence("A password has 8 to 128 characters. A sentence is easy to remember and hard to guess.")
+
+
+def explain_refusal(code: RefusalCode) -> tuple[int, Sentence, Sentence]:
+    """The status, what happened, and why."""
+    match code:
+        case "not_found":
+            return 404, Sentence("There is no such thing here"), Sentence("It was removed, or the link is not right.")
+        case "disabled":
+            return 409, Sentence("This account is disabled"), Sentence("An administrator can enable it again.")
+        case "too_many":
+            return 409, Sentence("There are too many already"), Sentence("Remove one that you do not need any more.")
+        case "step_up_required" | "forbidden":
+            return (
+                403,
+                Sentence("That needs a fresh code"),
+                Sentence("Open the page again and show a code of your app."),
+            )
+        case "idempotency_mismatch":
+            return 409, Sentence("That form was sent already"), Sentence("Open the page again to send another one.")
+        case "no_factor":
+            return 409, Sentence("There is nothing to check a code with"), Sentence("Add an authenticator first.")
+    return 409, Sentence("That cannot be done now"), Sentence("Something changed since the page was shown.")

@@ -1,0 +1,256 @@
+"""A person's own security: how safe she is at a glance, and each thing that can be changed about it.
+
+Whatever takes something away, or makes it new, is one form that carries a fresh code: the code is judged in the same
+decision as the act, so neither happens without the other. Sessions and browsers are in `sessions.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.responses import Response
+
+from twofold.core.account import FIRST_FACTOR, RECOVERY
+from twofold.core.activity import find_refused_codes, leave_out_first_steps
+from twofold.core.clock import MICROS_PER_S
+from twofold.core.decision import Rejected
+from twofold.core.factor import read_answer
+from twofold.core.health import assess_health
+from twofold.directory import DAY_S, TESTS_PER_DAY, AccountView, AuthenticatorView
+from twofold.engine import Caller, NotProven
+from twofold.errors import InvalidInput, Refused
+from twofold.server.pages.activity_words import tell
+from twofold.server.pages.health_words import say_health
+from twofold.server.pages.proof import ask, explain_unproven
+from twofold.server.pages.refusals import Explanation, explain_input, explain_new_password
+from twofold.server.pages.security_words import explain_done, explain_test, explain_too_many, explain_warnings
+from twofold.server.pages.sessions import find_this_browser, list_browsers
+from twofold.server.pages.visit import Visit
+from twofold.server.words import Sentence, Wait
+from twofold.sign_in import is_last_factor
+from twofold.sign_in_limits import TooMany, log_refusal
+
+Errors = Mapping[str, Sentence]
+
+EVENTS_SHOWN = 10
+SESSIONS_SHOWN = 10
+#: So far back codes that were refused are looked for.
+EVENTS_LOOKED_AT = 50
+
+
+async def show_security(visit: Visit) -> Response:
+    """All of it on one page."""
+    owner, accounts = visit.owner, visit.house.verifier.accounts
+    view = await accounts.get(owner.id)
+    activity = await accounts.latest_activity(owner, count=EVENTS_LOOKED_AT)
+    health = assess_health(owner, recovery_codes_left=view.recovery_codes_left)
+    query = visit.request.query_params
+    return visit.show(
+        "security/overview.html",
+        health=health,
+        advice=say_health(health),
+        done=explain_done(query.get("done", "")),
+        warnings=explain_warnings(
+            find_refused_codes(activity, visit.session),
+            has_used_recovery_code="codes-left" in query,
+            codes_left=view.recovery_codes_left,
+            is_guessed_at=view.throttle == "empty",
+        ),
+        authenticators=view.second_factors,
+        removable={a.id for a in owner.authenticators if not is_last_factor(owner, a.id)},
+        codes_left=view.recovery_codes_left,
+        codes_made_at=_find_made_at(view, RECOVERY),
+        password_set_at=_find_made_at(view, FIRST_FACTOR),
+        browsers=list_browsers(owner, visit.now),
+        this_browser=find_this_browser(visit),
+        sessions=await visit.house.sign_in.list_sessions(owner),
+        sessions_shown=SESSIONS_SHOWN,
+        this_session=visit.session.id,
+        activity=[tell(each, owner) for each in leave_out_first_steps(activity)[:EVENTS_SHOWN]],
+    )
+
+
+async def show_authenticator(visit: Visit) -> Response:
+    """One authenticator: its name, and what can be done about it."""
+    return await _show_authenticator(visit)
+
+
+async def take_label(visit: Visit) -> Response:
+    """Give it another name."""
+    authenticator = await _find_factor(visit)
+    try:
+        await visit.house.verifier.rename(
+            visit.owner.id, authenticator.id, visit.field("label"), caller=await visit.caller()
+        )
+    except InvalidInput as error:
+        return await _show_authenticator(visit, error=explain_input(error), status=422)
+    return visit.go("/security?done=label")
+
+
+async def show_removal(visit: Visit) -> Response:
+    """What it means to remove it, and the code that it takes."""
+    return await _show_removal(visit)
+
+
+async def take_removal(visit: Visit) -> Response:
+    """Remove it, if the code is right and it is not the last one."""
+    authenticator = await _find_factor(visit)
+    try:
+        caller = await _call_with_code(visit, f"remove_authenticator:{authenticator.id}")
+        visit.keep(await visit.house.sign_in.remove_authenticator(visit.owner.id, authenticator.id, caller))
+    except InvalidInput as error:
+        return await _show_removal(visit, errors={error.field: explain_input(error)})
+    except NotProven as wrong:
+        return await _show_removal(visit, await explain_unproven(visit, wrong))
+    return visit.go("/security?done=removed")
+
+
+async def show_recovery_codes(visit: Visit) -> Response:
+    """How many are left, and the code that new ones take. No page shows the old ones again."""
+    return await _show_recovery_codes(visit)
+
+
+async def take_recovery_codes(visit: Visit) -> Response:
+    """New recovery codes, shown this once."""
+    try:
+        caller = await _call_with_code(visit, "renew_recovery_codes")
+        renewed = await visit.house.verifier.renew_recovery_codes(visit.owner.id, caller=caller)
+    except InvalidInput as error:
+        return await _show_recovery_codes(visit, errors={error.field: explain_input(error)})
+    except NotProven as wrong:
+        return await _show_recovery_codes(visit, await explain_unproven(visit, wrong))
+    visit.keep(renewed)
+    return visit.show("security/new_recovery_codes.html", codes=renewed.recovery_codes, owner=visit.owner.id)
+
+
+async def show_password(visit: Visit) -> Response:
+    """The form for a new password."""
+    return _show_password(visit)
+
+
+async def take_password(visit: Visit) -> Response:
+    """A new password; whatever was in force before is void, this session alone goes on."""
+    house = visit.house
+    assert visit.bearer is not None  # noqa: S101 - nobody gets here without a session
+    try:
+        caller = await _call_with_code(visit, "change_password")
+        outcome = await house.sign_in.check_current_password(visit.bearer, visit.field("password"), visit.guest)
+    except InvalidInput as error:
+        return _show_password(visit, errors={error.field: explain_input(error)})
+    match outcome:
+        case TooMany(retry_after_s=wait_s, over=over):
+            log_refusal(visit.sender.address, "limit_network" if over == "network" else "limit_name")
+            return _show_password(visit, explain_too_many(wait_s))
+        case Rejected():
+            log_refusal(visit.sender.address, "wrong_password")
+            wrong_password = Sentence("This is not your password now. Type it again.")
+            return _show_password(visit, errors={"password": wrong_password})
+    try:
+        new_password = visit.field("new_password")
+        visit.keep(await house.verifier.accounts.set_password(visit.owner.id, new_password, caller=caller))
+    except InvalidInput as error:
+        return _show_password(visit, errors={"new_password": explain_new_password(error)})
+    except NotProven as wrong:
+        return _show_password(visit, await explain_unproven(visit, wrong))
+    return visit.go("/security?done=password")
+
+
+async def show_test(visit: Visit) -> Response:
+    """ "My code is always wrong": the form to test one."""
+    return visit.show("security/test.html", tests_max=TESTS_PER_DAY, result=None)
+
+
+async def take_test(visit: Visit) -> Response:
+    """What a code fits; it lets nobody in and is not used up."""
+    answer = read_answer([visit.field("code")])
+    if answer.kind != "otp" or not answer.codes[0]:
+        error = Sentence("Type the digits that your app shows now. Recovery codes cannot be tested: they work once.")
+        return visit.show("security/test.html", status=422, tests_max=TESTS_PER_DAY, result=None, error=error)
+    try:
+        tried = await visit.house.verifier.accounts.test_code(
+            visit.owner.id, visit.field("code"), caller=await visit.caller()
+        )
+    except Refused as refused:
+        if refused.code != "too_many":
+            raise
+        wait_s = DAY_S - visit.now // MICROS_PER_S % DAY_S
+        return visit.tell(
+            Sentence("No more tests today"),
+            Sentence(
+                "A code can be tested %(tests)s times a day, so that nobody guesses here.", {"tests": TESTS_PER_DAY}
+            ),
+            Sentence("You can test again in %(left)s.", {"left": Wait(wait_s)}),
+            status=429,
+            wait_s=wait_s,
+            links=((Sentence("Your security"), "/security"),),
+        )
+    return visit.show("security/test.html", tests_max=TESTS_PER_DAY, result=explain_test(tried, visit.owner, visit.now))
+
+
+async def _show_authenticator(visit: Visit, *, error: Sentence | None = None, status: int = 200) -> Response:
+    authenticator = await _find_factor(visit)
+    return visit.show(
+        "security/authenticator.html",
+        status=status,
+        error=error,
+        authenticator=authenticator,
+        label=visit.field("label") if error else authenticator.label,
+        is_last=is_last_factor(visit.owner, authenticator.id),
+    )
+
+
+async def _show_removal(visit: Visit, problem: Explanation | None = None, errors: Errors | None = None) -> Response:
+    authenticator = await _find_factor(visit)
+    return ask(
+        visit,
+        "security/removal.html",
+        problem,
+        errors,
+        authenticator=authenticator,
+        is_last=is_last_factor(visit.owner, authenticator.id),
+        ends_others=_ends_others(visit),
+    )
+
+
+async def _show_recovery_codes(
+    visit: Visit, problem: Explanation | None = None, errors: Errors | None = None
+) -> Response:
+    view = await visit.house.verifier.accounts.get(visit.owner.id)
+    return ask(
+        visit,
+        "security/recovery_codes.html",
+        problem,
+        errors,
+        codes_left=view.recovery_codes_left,
+        codes_made_at=_find_made_at(view, RECOVERY),
+        ends_others=_ends_others(visit),
+    )
+
+
+def _show_password(visit: Visit, problem: Explanation | None = None, errors: Errors | None = None) -> Response:
+    return ask(visit, "security/password.html", problem, errors)
+
+
+async def _call_with_code(visit: Visit, purpose: str) -> Caller:
+    """The visitor, with the form's code as the proof for just this act. Raises `InvalidInput` without one."""
+    if not visit.field("code").strip():
+        raise InvalidInput("code", "a fresh code")
+    return await visit.caller(purpose=purpose, is_once=True, ends_others=bool(visit.field("end_others")))
+
+
+def _ends_others(visit: Visit) -> bool:
+    """Whether the tick is set: at first it is, later as the person left it."""
+    return visit.request.method != "POST" or bool(visit.field("end_others"))
+
+
+def _find_made_at(view: AccountView, factor: str) -> int | None:
+    return next((a.created_at for a in view.authenticators if a.factor == factor), None)
+
+
+async def _find_factor(visit: Visit) -> AuthenticatorView:
+    """The authenticator that the address names; raises `Refused("not_found")` unless it is one of the visitor's."""
+    view = await visit.house.verifier.accounts.get(visit.owner.id)
+    for authenticator in view.second_factors:
+        if authenticator.id == visit.path("id"):
+            return authenticator
+    raise Refused("not_found", "this account has no authenticator of that id")

@@ -1,0 +1,171 @@
+"""What a person's security page says: what was just done, what deserves a warning, and what a tested code fits."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from twofold.core.account import Account
+from twofold.core.activity import RefusedCodes
+from twofold.core.decision import Rejected, Tried
+from twofold.core.health import CODES_LEFT_LOW
+from twofold.server.pages.refusals import Explanation, explain_code
+from twofold.server.words import Moment, Sentence
+
+STEP_S = 30
+ADDRESSES_SHOWN = 3
+
+_DONE = {
+    "label": Sentence("The name is changed."),
+    "removed": Sentence("The authenticator is removed. Its codes are not taken any more."),
+    "password": Sentence("Your password is changed. Every other browser was signed out and has to sign in anew."),
+    "browser": Sentence("The browser is forgotten."),
+    "session": Sentence("The session is ended. Its next request is refused."),
+    "sessions": Sentence("All other sessions are ended. Only this browser is signed in."),
+}
+
+
+class Note(NamedTuple):
+    """A notice: of which kind, what it is about, what follows, and the next thing to do."""
+
+    kind: Literal["good", "info", "warning", "bad"]
+    title: Sentence
+    text: Sentence
+    action_text: Sentence | None = None
+    action_href: str | None = None
+
+
+def explain_done(done: str) -> Sentence | None:
+    """What the last form did, by its word in the address."""
+    return _DONE.get(done)
+
+
+def explain_warnings(
+    refused: RefusedCodes | None, *, has_used_recovery_code: bool, codes_left: int, is_guessed_at: bool
+) -> list[Note]:
+    """What somebody has to know at once, the most urgent first."""
+    notes = []
+    if is_guessed_at:
+        notes.append(
+            Note(
+                "bad",
+                Sentence("Somebody is guessing your codes"),
+                Sentence(
+                    "Whoever does it knows your password. A new password stops it. Until then a browser in which you "
+                    "have not signed in before takes a recovery code, or three codes in a row."
+                ),
+                Sentence("Change your password"),
+                "/security/password",
+            )
+        )
+    if refused is not None:
+        notes.append(_explain_refused(refused))
+    if has_used_recovery_code:
+        notes.append(_explain_recovery_code(codes_left))
+    return notes
+
+
+def explain_test(tried: Tried, account: Account, now: int) -> Note:
+    """What a tested code fits, and what to do about it."""
+    factor = next((a.factor for a in account.authenticators if a.id == tried.authenticator_id), "")
+    match tried.finding:
+        case "fits":
+            return Note(
+                "good",
+                Sentence("The code fits"),
+                Sentence("Your app and its clock are right. It can still be used to sign in, once."),
+            )
+        case "fits_with_clock_off" if factor == "hotp":
+            return Note(
+                "warning",
+                Sentence(
+                    "The code fits, one press away",
+                    plural="The code fits, %(count)s presses away",
+                    count=abs(tried.steps),
+                ),
+                Sentence("Your token was pressed more often than codes were used. Sign in with three codes in a row."),
+            )
+        case "fits_with_clock_off":
+            return _explain_clock(tried.steps, now)
+        case "fits_with_other_parameters":
+            return Note(
+                "warning",
+                Sentence("The code fits, but the app computes it in another way"),
+                Sentence(
+                    "It uses %(parameters)s. Set up another authenticator app instead, and remove this one.",
+                    {"parameters": tried.parameters or ""},
+                ),
+                Sentence("Add an authenticator"),
+                "/enroll",
+            )
+    return Note(
+        "bad",
+        Sentence("The code fits none of your authenticators"),
+        Sentence(
+            "It belongs to another account in your app, or to an authenticator that was removed. Look whether your app "
+            "has several entries for this site."
+        ),
+    )
+
+
+def explain_too_many(wait_s: int) -> Explanation:
+    """Too many passwords were tried."""
+    return Explanation(
+        Sentence("Too many attempts"),
+        Sentence("Your password was tried too often from your network. This one was not looked at."),
+        Sentence("Wait, and try again."),
+        wait_s,
+    )
+
+
+def _explain_refused(refused: RefusedCodes) -> Note:
+    since = Moment(refused.since)
+    shown = refused.addresses[:ADDRESSES_SHOWN]
+    if not shown:
+        title = Sentence(
+            "A code was refused since %(since)s",
+            {"since": since},
+            plural="%(count)s codes were refused since %(since)s",
+            count=refused.count,
+        )
+    else:
+        title = Sentence(
+            "A code from %(where)s was refused since %(since)s",
+            {"where": shown, "since": since},
+            plural="%(count)s codes from %(where)s were refused since %(since)s",
+            count=refused.count,
+        )
+    return Note(
+        "warning",
+        title,
+        Sentence("Whoever sent that knew your password. If it was not you, choose a new one now."),
+        Sentence("Change your password"),
+        "/security/password",
+    )
+
+
+def _explain_recovery_code(left: int) -> Note:
+    if not left:
+        text = Sentence("That was the last one. Without new ones, a lost phone is a lost account.")
+    else:
+        text = Sentence(
+            "One is left. Each works once: cross out the one you used.",
+            plural="%(count)s are left. Each works once: cross out the one you used.",
+            count=left,
+        )
+    is_low = left <= CODES_LEFT_LOW
+    return Note(
+        "warning" if is_low else "info",
+        Sentence("You signed in with a recovery code"),
+        text,
+        Sentence("Make new codes") if is_low else None,
+        "/security/recovery-codes" if is_low else None,
+    )
+
+
+def _explain_clock(steps: int, now: int) -> Note:
+    clock = explain_code(Rejected("clock_off", clock_offset_s=steps * STEP_S), now)
+    return Note(
+        "warning",
+        Sentence("The code fits, one step away", plural="The code fits, %(count)s steps away", count=abs(steps)),
+        Sentence("%(why)s %(what_to_do)s", {"why": clock.why, "what_to_do": clock.what_to_do}),
+    )

@@ -1,0 +1,282 @@
+"""One request of a person: who she is so far, what she sent, and how she is answered.
+
+A page is a pair of functions from a Visit to a response. Which sessions reach it is in the table in
+`pages/__init__.py`, and enforced in `gate.py`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from twofold.administration import Administration
+from twofold.config import Settings
+from twofold.core.account import Account
+from twofold.core.attempt import Context
+from twofold.core.idempotency import IdempotencyKey
+from twofold.core.session import Ending, Session
+from twofold.core.sign_in import Bearer
+from twofold.engine import Caller
+from twofold.networks import Networks
+from twofold.ports import Clock, Entropy, SealingKeys
+from twofold.server import csrf
+from twofold.server.addresses import Addresses, Sender
+from twofold.server.cookies import CSRF, KNOWN, SESSION, Cookies
+from twofold.server.forms import Form
+from twofold.server.next_path import read_next
+from twofold.server.templates import Site, Templates, Visitor
+from twofold.server.words import Sentence, Words
+from twofold.setup_link import SettingStore
+from twofold.sign_in import Guest, SignIn
+from twofold.sign_in_limits import SignInLimits
+from twofold.verifier import Verifier
+
+
+class House(msgspec.Struct, frozen=True):
+    """What all pages of a deployment work with."""
+
+    verifier: Verifier
+    sign_in: SignIn
+    administration: Administration
+    networks: Networks
+    limits: SignInLimits
+    store: SettingStore
+    keys: SealingKeys
+    clock: Clock
+    entropy: Entropy
+    settings: Settings
+    public_url: str
+    is_public_url_fixed: bool
+    addresses: Addresses
+    cookies: Cookies
+    templates: Templates
+    words: Words
+    site: Site
+
+
+class Outcome(Protocol):
+    """An ending that may bring the session's next token, and the browser's next value."""
+
+    @property
+    def session(self) -> str | None:
+        """The token."""
+        ...
+
+    @property
+    def browser(self) -> str | None:
+        """The value."""
+        ...
+
+
+class Visit:
+    """A request, on its way to a response."""
+
+    def __init__(
+        self,
+        house: House,
+        request: Request,
+        sender: Sender,
+        *,
+        found: tuple[Bearer, Account] | None,
+        ending: Ending | None,
+        blocked_for_s: int,
+    ) -> None:
+        self.house = house
+        self.request = request
+        self.sender = sender
+        self.bearer: Bearer | None = found[0] if found else None
+        self.account: Account | None = found[1] if found else None
+        self.ending = ending
+        self.blocked_for_s = blocked_for_s
+        self.form: Form = {}
+        self.speech = house.words.choose(request.headers.get("accept-language", ""))
+        self.now = house.clock.now()
+        self._csrf_value = house.cookies.read(request, CSRF)
+        self._is_new_csrf_value = self._csrf_value is None
+        self._kept: dict[str, str] = {}
+        self._dropped: set[str] = set()
+
+    @property
+    def session(self) -> Session:
+        """The session; only pages that nobody reaches without one ask for it."""
+        assert self.bearer is not None  # noqa: S101
+        return self.bearer.session
+
+    @property
+    def owner(self) -> Account:
+        """The account of the session, as it was when the request came."""
+        assert self.account is not None  # noqa: S101
+        return self.account
+
+    @property
+    def context(self) -> Context:
+        """Where the request comes from."""
+        return Context(
+            self.sender.address,
+            self.request.headers.get("user-agent"),
+            self.house.cookies.read(self.request, KNOWN),
+        )
+
+    @property
+    def guest(self) -> Guest:
+        """The sender, as the steps before a session know him."""
+        return Guest(self.context, self.sender.is_behind_unknown_proxy, self.blocked_for_s)
+
+    @property
+    def next_path(self) -> str:
+        """Where to go after signing in, as the link or the form says: a page of ours, or ""."""
+        return read_next(self.form.get("next") or self.request.query_params.get("next"))
+
+    def path(self, name: str) -> str:
+        """A part of the path, such as the id of an authenticator."""
+        return str(self.request.path_params[name])
+
+    def field(self, name: str) -> str:
+        """What was typed into a field; "" where the form has none."""
+        return self.form.get(name, "")
+
+    async def caller(self, *, purpose: str | None = None, is_once: bool = False, ends_others: bool = False) -> Caller:
+        """The person as a caller of the verifier. With `purpose` the form's `code` is the proof of who calls, for just
+        that; then `ends_others` ends all other sessions with it. With `is_once` the same form sent again ends as it did
+        the first time."""
+        bearer = self.bearer
+        assert bearer is not None  # noqa: S101 - only pages with a session call as somebody
+        proof = None
+        if purpose is not None:
+            proof = await self.house.sign_in.prepare_proof(bearer, self.field("code"), purpose, self.context)
+        return Caller(
+            f"pages:{bearer.session.id}",
+            # Whoever came by a link was let in to enroll, by somebody who may.
+            is_admin=bearer.session.is_by_link and bearer.session.level == "enrolling",
+            context=self.context,
+            idempotency=self._find_idempotency() if is_once else None,
+            session=bearer,
+            proof=proof,
+            ends_others=ends_others,
+        )
+
+    def as_administrator(self) -> Caller:
+        """The person as somebody who acts on another account; ask for a proof before."""
+        return Caller(
+            f"pages:{self.session.id}",
+            is_admin=True,
+            context=self.context,
+            idempotency=self._find_idempotency(),
+            by=self.owner.id,
+        )
+
+    def keep(self, outcome: Outcome) -> None:
+        """Have the browser keep the session's next token and its own next value, where there are some."""
+        if outcome.session is not None:
+            self._kept[SESSION] = outcome.session
+        if outcome.browser is not None:
+            self._kept[KNOWN] = outcome.browser
+
+    def forget_session(self) -> None:
+        """Have the browser forget its session."""
+        self._kept.pop(SESSION, None)
+        self._dropped.add(SESSION)
+
+    def show(self, template: str, *, status: int = 200, retry_after_s: int | None = None, **values: Any) -> Response:
+        """The page. With `error=` its title says so."""
+        if self._csrf_value is None:
+            self._csrf_value = csrf.new_value()
+        values.setdefault("error", None)
+        values.setdefault("failed", values["error"] is not None)
+        html = self.house.templates.render(
+            template,
+            self.speech,
+            self.now,
+            site=self.house.site,
+            visitor=self._describe_visitor(),
+            csrf=csrf.make_token(self.house.keys, self._csrf_value, self._csrf_session_id()),
+            form_id=secrets.token_urlsafe(16),
+            next=self.next_path,
+            **values,
+        )
+        headers = {"content-language": self.speech.tag}
+        if retry_after_s is not None:
+            headers["retry-after"] = str(max(1, retry_after_s))
+        return HTMLResponse(html, status, headers)
+
+    def go(self, path: str) -> Response:
+        """On to another page of ours, with GET."""
+        return RedirectResponse(path, 303)
+
+    def tell(
+        self,
+        title: Sentence,
+        why: Sentence | None = None,
+        what_to_do: Sentence | None = None,
+        *,
+        status: int,
+        wait_s: int | None = None,
+        links: tuple[tuple[Sentence, str], ...] = (),
+    ) -> Response:
+        """A page that says what went wrong, why, and what to do."""
+        return self.show(
+            "error.html",
+            status=status,
+            retry_after_s=wait_s,
+            title=title,
+            why=why,
+            what_to_do=what_to_do or "",
+            wait_s=wait_s,
+            links=links,
+            failed=True,
+        )
+
+    def is_own_form(self, *, is_open: bool) -> bool:
+        """Whether the form is one of ours, made for this browser and this session; on a page that is open to anybody,
+        also one that was shown before the session began."""
+        own = self._csrf_session_id()
+        ids = (own, "") if is_open else (own,)
+        token = self.field(csrf.FIELD)
+        return csrf.is_own_form(self.request, self.house.public_url) and csrf.is_good_token(
+            self.house.keys, token, self._csrf_value, ids
+        )
+
+    def _csrf_session_id(self) -> str:
+        return self.session.id if self.bearer else ""
+
+    def _describe_visitor(self) -> Visitor | None:
+        if self.bearer is None:
+            return None
+        owner = self.owner
+        return Visitor(owner.id, owner.id, owner.role == "administrator", self.session.level)
+
+    def _find_idempotency(self) -> IdempotencyKey | None:
+        """One form filled in alike, one act: the form carries an id of its own. Filled in otherwise, as after the back
+        button, it is another act."""
+        if not self.field("form"):
+            return None
+        path = self.request.url.path.encode()
+        fields = [text.encode() for pair in sorted(self.form.items()) for text in pair]
+        digest = self.house.keys.index_digest(b"form", self.session.id.encode(), path, *fields)
+        return IdempotencyKey(digest[:16], digest[16:])
+
+    async def finish(self, response: Response) -> Response:
+        """The response with the cookies that this visit leaves in the browser."""
+        cookies, token = self.house.cookies, self._kept.get(SESSION)
+        if token is not None and not isinstance(await self.house.sign_in.find(token, self.context.user_agent), tuple):
+            # A form sent again ends as it did the first time; the browser holds a later token meanwhile.
+            del self._kept[SESSION]
+        if self._is_new_csrf_value and self._csrf_value is not None:
+            cookies.put(response, CSRF, self._csrf_value)
+        for name, value in self._kept.items():
+            cookies.put(response, name, value)
+        for name in self._dropped:
+            cookies.drop(response, name)
+        return response
+
+
+def spell_query(values: Mapping[str, str]) -> str:
+    """A query string of what is not empty, with its question mark."""
+    given = {name: value for name, value in values.items() if value}
+    return f"?{urlencode(given)}" if given else ""

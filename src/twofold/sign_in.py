@@ -1,0 +1,290 @@
+"""Signing in on Twofold's own pages: the password step, one-time links, and the sessions that come of them.
+
+What a session may do is decided in `twofold.core.sign_in`; here is what waits: limits before any hash, the hash, the
+rows. A name that nobody has costs the same as one that somebody has, until the password was right.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from typing import cast
+
+import msgspec
+
+from twofold.core import administration, enrollment, management, sign_in
+from twofold.core.account import Account, OneTimeLink, check_account_id, find_known_browser
+from twofold.core.attempt import Call, Context
+from twofold.core.clock import MICROS_PER_S
+from twofold.core.decision import Decision, Done, Rejected, Verified
+from twofold.core.enrollment import NewCredential
+from twofold.core.factor import Answer, read_answer
+from twofold.core.session import SEEN_EVERY_S, Ending, Session, digest_token, find_ending
+from twofold.core.sign_in import Bearer
+from twofold.core.user_agent import describe_browser
+from twofold.core.verification import Question, verify_answer
+from twofold.credentials import Credentials
+from twofold.directory import Directory
+from twofold.engine import Caller, Engine
+from twofold.errors import InvalidInput, Refused, TamperedRecord
+from twofold.ports import Sessions
+from twofold.sign_in_limits import SignInLimits, TooMany, log_refusal
+from twofold.verifier import network_of
+
+NAME_MAX = 128
+_COUNTED_MAX = 10_000
+
+
+class Guest(msgspec.Struct, frozen=True):
+    """Whoever has no session: what is known of where the request comes from. `blocked_for_s`: his network is refused,
+    for so long; only a known browser of the account passes."""
+
+    context: Context = Context()
+    is_behind_unknown_proxy: bool = False
+    blocked_for_s: int = 0
+
+
+class SignIn:
+    """The sessions of one deployment, and the steps that begin and end them."""
+
+    def __init__(
+        self, engine: Engine, credentials: Credentials, directory: Directory, sessions: Sessions, limits: SignInLimits
+    ) -> None:
+        self._engine = engine
+        self._credentials = credentials
+        self._directory = directory
+        self._sessions = sessions
+        self._limits = limits
+        self._refused: Counter[tuple[str, str]] = Counter()
+
+    async def find(self, token: str, user_agent: str | None) -> tuple[Bearer, Account] | Ending | None:
+        """The session of a token with its account, or why it counts no more; None for a token that names none."""
+        digest, now = digest_token(token), self._engine.clock.now()
+        try:
+            session = await self._sessions.find_session(digest)
+        except TamperedRecord as tampered:
+            await self._engine.raise_alarm("", tampered)
+            return None
+        # A browser keeps its family and its system; another one that brings the same token has stolen it.
+        if session is None or session.browser != describe_browser(user_agent):
+            return None
+        account = await self._engine.accounts.load(session.account_id)
+        if ending := find_ending(session, account, now):
+            return ending
+        assert account is not None  # noqa: S101 - or the session would have ended
+        if session.level == "full" and now - session.seen_at >= SEEN_EVERY_S * MICROS_PER_S:
+            session = msgspec.structs.replace(session, seen_at=now)
+            await self._sessions.touch_session(digest, session)
+        return Bearer(session, digest), account
+
+    async def begin(
+        self, name: str, password: str, guest: Guest, *, next_path: str = ""
+    ) -> Verified | Rejected | TooMany:
+        """The password step. `Verified.session` is the token of a session that is pending, or enrolling where there is
+        no second factor yet. Raises `Refused("disabled")` after the right password only, `Busy`, `InvalidInput`."""
+        name = spell_name(name)
+        account_id, account = await self._find_account(name)
+        now, context = self._engine.clock.now(), guest.context
+        is_known = account is not None and find_known_browser(account, context.browser, now) is not None
+        if guest.blocked_for_s and not is_known:
+            log_refusal(context.ip, "blocked")
+            return TooMany(guest.blocked_for_s, "network")
+        admitted = await self._limits.admit(
+            name.casefold(),
+            context.ip,
+            is_known=is_known,
+            is_behind_unknown_proxy=guest.is_behind_unknown_proxy,
+        )
+        if isinstance(admitted, TooMany):
+            log_refusal(context.ip, "limit_network" if admitted.over == "network" else "limit_name")
+            return admitted
+        is_right = True  # unless it is judged wrong: what is never judged costs nothing
+        try:
+            answer = await self._credentials.check_password(
+                account, account_id, password, address=_address_of(guest), is_known=is_known, now=now
+            )
+            is_right = answer is not None
+            if answer is not None:
+                return await self._open(account_id, answer, Caller("pages", context=context), next_path)
+        finally:
+            await self._limits.settle(admitted, is_right=is_right, is_account=account is not None)
+        self._count_refused(account, context.ip)
+        log_refusal(context.ip, "wrong_password")
+        return Rejected("wrong_password")
+
+    async def check_current_password(self, bearer: Bearer, password: str, guest: Guest) -> Rejected | TooMany | None:
+        """Ask a person who is signed in for the password again, under the same limits; None if it is right."""
+        account = await self._engine.accounts.load(bearer.session.account_id)
+        context, name = guest.context, bearer.session.account_id
+        admitted = await self._limits.admit(
+            name.casefold(), context.ip, is_known=False, is_behind_unknown_proxy=guest.is_behind_unknown_proxy
+        )
+        if isinstance(admitted, TooMany):
+            log_refusal(context.ip, "limit_network" if admitted.over == "network" else "limit_name")
+            return admitted
+        is_right = True
+        try:
+            answer = await self._credentials.check_password(
+                account,
+                name,
+                password,
+                address=_address_of(guest),
+                is_known=True,
+                now=self._engine.clock.now(),
+            )
+            is_right = answer is not None
+        finally:
+            await self._limits.settle(admitted, is_right=is_right, is_account=True)
+        if is_right:
+            return None
+        log_refusal(context.ip, "wrong_password")
+        return Rejected("wrong_password")
+
+    async def prepare_proof(self, bearer: Bearer, code: str, purpose: str, context: Context) -> Question:
+        """The answer that proves, with the call that it comes with, who calls; recovery codes are hashed here."""
+        answer = read_answer([code])
+        account = await self._engine.accounts.load(bearer.session.account_id)
+        if account is not None and answer.kind == "recovery":
+            address = None if context.ip is None else network_of(context.ip)
+            now = self._engine.clock.now()
+            answer = await self._credentials.prove(account, answer, address=address, is_known=True, now=now)
+        return Question(answer, purpose=purpose)
+
+    async def prove(self, bearer: Bearer, caller: Caller) -> Done:
+        """Only show the second factor that is the caller's proof. Raises `NotProven`."""
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            return Decision(Done())
+
+        return cast(Done, await self._engine.decide(bearer.session.account_id, decide, caller))
+
+    async def find_link(self, token: str) -> tuple[Account, OneTimeLink]:
+        """Whom a one-time link is for; looking does not use it up. Raises `Refused("not_found")`."""
+        owner = administration.read_link_owner(token)
+        account = None if not owner else await self._engine.accounts.load(owner)
+        link = administration.find_link(account, token, self._engine.clock.now())
+        assert account is not None  # noqa: S101 - the link was found in it
+        return account, link
+
+    async def use_link(self, token: str, password: str, guest: Guest) -> Done:
+        """Use a one-time link up: `Done.session` is the token of a session that leads to enrollment. `password` may be
+        empty where there is one already. Raises `Refused`, `InvalidInput`."""
+        account, _ = await self.find_link(token)
+        fresh = await self._directory.new_password(account.id, password) if password else None
+
+        def decide(current: Account | None, call: Call) -> Decision:
+            return administration.use_link(current, token, fresh, call)
+
+        return cast(Done, await self._engine.decide(account.id, decide, Caller("pages", context=guest.context)))
+
+    async def make_first_administrator(self, name: str, password: str, guest: Guest) -> Done:
+        """The account of whoever holds the set-up link. Raises `Refused`, `InvalidInput`."""
+        account_id = make_name(name)
+        fresh: NewCredential = await self._directory.new_password(account_id, password)
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            return administration.make_first_administrator(account, account_id, fresh, call)
+
+        return cast(Done, await self._engine.decide(account_id, decide, Caller("pages", context=guest.context)))
+
+    async def list_sessions(self, account: Account) -> list[Session]:
+        """The account's sessions in force, the one seen last first."""
+        now = self._engine.clock.now()
+        found = [s for s in await self._sessions.list_sessions(account.id) if find_ending(s, account, now) is None]
+        return sorted(found, key=lambda s: s.seen_at, reverse=True)
+
+    async def end_sessions(
+        self, account_id: str, caller: Caller, *, ids: tuple[str, ...] | None = None, but: str | None = None
+    ) -> None:
+        """End the sessions with these ids, or all of the account but one."""
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            return sign_in.end_sessions(account, call, ids=ids, but=but)
+
+        await self._engine.decide(account_id, decide, caller)
+
+    async def remove_authenticator(self, account_id: str, authenticator_id: str, caller: Caller) -> Done:
+        """Remove an authenticator that is not the last one. Raises `Refused`, `NotProven`."""
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            if account is not None and is_last_factor(account, authenticator_id):
+                raise Refused("conflict", "the last authenticator is replaced by another one, not removed")
+            return enrollment.revoke_authenticator(account, authenticator_id, call)
+
+        return cast(Done, await self._engine.decide(account_id, decide, caller))
+
+    async def forget_browser(self, account_id: str, browser_id: str, caller: Caller) -> None:
+        """A known browser is a new one from now on. Raises `Refused("not_found")`."""
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            return management.forget_browser(account, browser_id, call)
+
+        await self._engine.decide(account_id, decide, caller)
+
+    async def record_refused(self) -> None:
+        """Write down the wrong passwords of the last minute: one event for each account and network, with a count.
+
+        Not written while the person waits: a name that somebody has would take longer than one that nobody has.
+        """
+        counted, self._refused = self._refused, Counter()
+        for (account_id, network), failures in counted.items():
+
+            def decide(account: Account | None, call: Call, *, ip: str = network, n: int = failures) -> Decision:
+                if account is None:
+                    return Decision(Done())
+                return Decision(Done(), account, (call.event("password.refused", failures=n, network=ip),))
+
+            await self._engine.decide(account_id, decide, Caller("pages"))
+
+    async def _open(self, account_id: str, answer: Answer, caller: Caller, next_path: str) -> Verified | Rejected:
+        def decide(account: Account | None, call: Call) -> Decision:
+            decision = verify_answer(
+                account, Question(answer), call, factors=self._engine.factors, seals=self._engine.keys
+            )
+            if not isinstance(decision.outcome, Verified) or isinstance(decision.account, str):
+                return decision
+            return sign_in.begin_session(decision, decision.outcome, decision.account, call, next_path=next_path)
+
+        return cast(Verified | Rejected, await self._engine.decide(account_id, decide, caller))
+
+    async def _find_account(self, name: str) -> tuple[str, Account | None]:
+        """The account of a sign-in name: spelled like that, else as names made on these pages are."""
+        folded = name.casefold()
+        exact = await self._engine.accounts.load(name)
+        if name == folded:
+            return name, exact
+        # Looked for in any case, so that nobody can tell by the work which of the two there is.
+        as_made_here = await self._engine.accounts.load(folded)
+        return (name, exact) if exact is not None else (folded, as_made_here)
+
+    def _count_refused(self, account: Account | None, ip: str | None) -> None:
+        if account is not None and len(self._refused) < _COUNTED_MAX:
+            self._refused[account.id, "" if ip is None else network_of(ip)] += 1
+
+
+def _address_of(guest: Guest) -> str | None:
+    """Whom the pool of hashes takes for one neighbor; nobody, where all share the address of a proxy."""
+    return None if guest.context.ip is None or guest.is_behind_unknown_proxy else network_of(guest.context.ip)
+
+
+def is_last_factor(account: Account, authenticator_id: str) -> bool:
+    """Whether no active second factor is left without this authenticator: nobody has a full session without one, so
+    whoever removed it would be outside."""
+    others = tuple(a for a in account.authenticators if a.id != authenticator_id)
+    return not msgspec.structs.replace(account, authenticators=others).has_second_factor
+
+
+def make_name(name: str) -> str:
+    """A sign-in name as these pages make it: folded, so that nobody can take one that only looks different in case.
+
+    Raises `InvalidInput`.
+    """
+    try:
+        return check_account_id(unicodedata.normalize("NFC", name.strip().casefold()))
+    except InvalidInput as wrong:
+        raise InvalidInput("name", wrong.expected) from None
+
+
+def spell_name(name: str) -> str:
+    """A name as typed: without spaces around it, in NFC, and not longer than a name can be."""
+    return unicodedata.normalize("NFC", name).strip()[:NAME_MAX]

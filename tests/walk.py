@@ -1,0 +1,258 @@
+"""Every page in every state, one after the other, as one long walk with a mouse through the life of a deployment.
+
+`screens.py` takes its pictures on this walk, and `stories/test_accessibility.py` looks at each stop with axe. What the
+pages say and do is shown by the journeys, not here.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from tests.browsers import BrowserVisitor
+from tests.forms import FormVisitor
+from tests.people import Person, reset_link, setup_link
+from tests.servers import Clock, Server
+
+Stop = tuple[str, BrowserVisitor]
+
+
+@dataclass
+class Walk:
+    """`new_visitor` opens a window of its own. Each chapter stands on the ones before."""
+
+    server: Server
+    clock: Clock
+    new_visitor: Callable[[], BrowserVisitor]
+    people: dict[str, Person] = field(default_factory=dict)
+    elsewhere: list[FormVisitor] = field(default_factory=list)
+
+    def stops(self) -> Iterator[Stop]:
+        """The name of a state, and the visitor who sees it now."""
+        yield from self.first_run()
+        yield from self.signing_in()
+        yield from self.wrong_codes()
+        yield from self.attack()
+        yield from self.own_security()
+        yield from self.another_authenticator()
+        yield from self.administration()
+        yield from self.links()
+        yield from self.refusals()
+
+    @property
+    def ada(self) -> Person:
+        return self.people["ada"]
+
+    def first_run(self) -> Iterator[Stop]:
+        visitor = self.new_visitor()
+        ada = self.people["ada"] = Person("ada", visitor, self.clock)
+        visitor.open("/sign-in")
+        yield "sign-in-before-set-up", visitor
+        visitor.open("/setup?token=wrong", expect={403})
+        yield "set-up-bad-link", visitor
+        visitor.open(setup_link(self.server))
+        yield "set-up", visitor
+        visitor.send(name="ada", new_password="password")
+        yield "set-up-error", visitor
+        visitor.send(name="ada", new_password=ada.password)
+        yield "enroll", visitor
+        ada.begin_app()
+        yield "enroll-app", visitor
+        visitor.send(code=ada.wrong_code())
+        yield "enroll-app-wrong-code", visitor
+        ada.prove_app(label="Ada's phone")
+        yield "enroll-recovery-codes", visitor
+        ada.keep_codes()
+        yield "enroll-done", visitor
+        visitor.follow("/security")
+        yield "security-first", visitor
+        visitor.open("/sign-out")
+        yield "sign-out", visitor
+        visitor.send(to="/sign-out")
+        yield "signed-out", visitor
+
+    def signing_in(self) -> Iterator[Stop]:
+        visitor = self.ada.visitor
+        visitor.open("/sign-in")
+        yield "sign-in", visitor
+        self.ada.give_password("violet harbour 1927")
+        yield "sign-in-wrong", visitor
+        visitor.open("/sign-in/help")
+        yield "sign-in-help", visitor
+        self.ada.give_password()
+        yield "sign-in-code", visitor
+        visitor.open("/sign-in/code?letters=1")
+        yield "sign-in-code-letters", visitor
+        self.ada.give_code()
+
+    def wrong_codes(self) -> Iterator[Stop]:
+        visitor = self.new_visitor()
+        bo = self.people["bo"] = self.invited("bo").at(visitor)
+        bo.give_password()
+        bo.give_code(bo.wrong_code())
+        yield "code-wrong", visitor
+        bo.phone_behind_s = 4 * 60
+        self.clock.advance(6 * 60)
+        bo.sign_out()
+        bo.give_password()
+        bo.give_code()
+        bo.give_code()
+        yield "code-clock-behind", visitor
+        bo.phone_behind_s = 0
+        bo.give_code()
+        bo.sign_out()
+        bo.give_password()
+        self.clock.advance(10)
+        bo.give_code(bo.code())
+        yield "code-used", visitor
+        for _ in range(3):
+            bo.give_code(bo.wrong_code())
+        yield "code-throttled", visitor
+        self.clock.advance(11 * 60)
+        bo.give_code()
+        yield "sign-in-expired", visitor
+
+    def attack(self) -> Iterator[Stop]:
+        self.clock.advance(15 * 60)
+        visitor = self.new_visitor()
+        cy = self.people["cy"] = self.invited("cy").at(visitor)
+        cy.at(self.form_visitor()).guess()
+        cy.give_password()
+        cy.give_code()
+        yield "code-under-attack", visitor
+        cy.give_three_codes()
+        yield "in-under-attack", visitor
+        cy.assert_signed_in()
+        yield "security-after-attack", visitor
+        cy.sign_out()
+        cy.give_password()
+        cy.give_code(cy.recovery_codes[0])
+        yield "in-by-recovery-code", visitor
+
+    def own_security(self) -> Iterator[Stop]:
+        self.clock.advance(15 * 60)
+        ada, visitor = self.ada, self.ada.visitor
+        ada.at(self.form_visitor()).sign_in()
+        ada.sign_in() if visitor.open("/security").path != "/security" else None
+        yield "security", visitor
+        visitor.open("/security/activity")
+        yield "activity", visitor
+        mine = ada.authenticator_paths()[0]
+        visitor.open(mine)
+        yield "authenticator", visitor
+        visitor.open(f"{mine}/remove")
+        yield "authenticator-remove-last", visitor
+        visitor.open("/security/password")
+        yield "password", visitor
+        visitor.send(password=ada.password, new_password="password", code=ada.fresh_code())
+        yield "password-error", visitor
+        visitor.open("/security/test")
+        yield "test-a-code", visitor
+        visitor.send(code=ada.fresh_code())
+        yield "test-a-code-good", visitor
+        visitor.open("/security/test")
+        visitor.send(code=ada.wrong_code())
+        yield "test-a-code-bad", visitor
+        visitor.open("/security/recovery-codes")
+        yield "recovery-codes", visitor
+        visitor.send(code=ada.fresh_code())
+        yield "recovery-codes-new", visitor
+
+    def another_authenticator(self) -> Iterator[Stop]:
+        self.clock.advance(15 * 60)
+        ada, visitor = self.ada, self.ada.visitor
+        visitor.open("/enroll")
+        yield "enroll-who-are-you", visitor
+        visitor.send(code=ada.wrong_code())
+        yield "enroll-who-are-you-wrong-code", visitor
+        visitor.send(code=ada.fresh_code())
+        yield "enroll-another", visitor
+        first = ada.phone
+        ada.begin_app()
+        yield "enroll-another-app", visitor
+        self.clock.advance()
+        ada.prove_app(label="Tablet")
+        yield "enroll-another-done", visitor
+        visitor.open("/security")
+        yield "security-two-apps", visitor
+        visitor.open(f"{ada.authenticator_paths()[1]}/remove")
+        yield "authenticator-remove", visitor
+        visitor.send(code=ada.wrong_code())
+        yield "authenticator-remove-wrong-code", visitor
+        ada.phone = first
+
+    def administration(self) -> Iterator[Stop]:
+        self.clock.advance(15 * 60)
+        ada, visitor = self.ada, self.ada.visitor
+        visitor.open("/admin")
+        yield "admin", visitor
+        visitor.open("/admin/people")
+        yield "people", visitor
+        visitor.open("/admin/people?q=nobody")
+        yield "people-none", visitor
+        visitor.open("/admin/invite")
+        yield "invite", visitor
+        visitor.send(name="dee", code=ada.wrong_code())
+        yield "invite-wrong-code", visitor
+        visitor.open("/admin/invite")
+        visitor.send(name="dee", code=ada.fresh_code())
+        yield "invited", visitor
+        visitor.open("/admin/people/cy")
+        yield "person", visitor
+        for act in ("unlock", "reset", "disable"):
+            visitor.open(f"/admin/people/cy/{act}")
+            yield f"person-{act}", visitor
+        ada.act_on("cy", "unlock")
+        yield "person-unlocked", visitor
+        ada.act_on("bo", "disable")
+        visitor.open("/admin/people/bo")
+        yield "person-disabled", visitor
+        visitor.open("/admin/people/bo/enable")
+        yield "person-enable", visitor
+        visitor.open("/admin/people/dee")
+        yield "person-invited", visitor
+        visitor.open("/admin/networks")
+        yield "networks-none", visitor
+        visitor.send(to="/admin/networks", network="203.0.113.0/24", code=ada.fresh_code())
+        visitor.open("/admin/networks")
+        yield "networks", visitor
+
+    def links(self) -> Iterator[Stop]:
+        self.clock.advance(15 * 60)
+        visitor = self.new_visitor()
+        visitor.open(self.ada.invite("eve"))
+        yield "link-invitation", visitor
+        visitor.send(new_password="short")
+        yield "link-invitation-error", visitor
+        visitor.open(reset_link(self.server, "cy"))
+        yield "link-reset", visitor
+        visitor.open("/link?token=wrong", expect={403, 404, 410})
+        yield "link-bad", visitor
+
+    def refusals(self) -> Iterator[Stop]:
+        self.clock.advance(15 * 60)
+        visitor = self.new_visitor()
+        visitor.open("/nowhere", expect={404})
+        yield "not-found", visitor
+        fay = self.invited("fay").at(visitor)
+        fay.sign_in()
+        visitor.open("/admin", expect={403})
+        yield "not-an-administrator", visitor
+        self.clock.advance(61 * 60)
+        visitor.open("/security")
+        yield "session-over", visitor
+        gus = Person("gus", visitor, self.clock)
+        for _ in range(11):
+            gus.give_password("wrong password 1")
+        yield "sign-in-too-often", visitor
+
+    def invited(self, name: str) -> Person:
+        """Somebody who enrolled elsewhere."""
+        link = self.ada.invite(name)
+        person = Person(name, self.form_visitor(), self.clock)
+        person.accept(link)
+        person.enroll()
+        return person
+
+    def form_visitor(self) -> FormVisitor:
+        """A browser that nobody takes pictures of."""
+        self.elsewhere.append(FormVisitor(self.ada.visitor.url))
+        return self.elsewhere[-1]
