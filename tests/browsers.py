@@ -194,7 +194,8 @@ class KeyboardVisitor(BrowserVisitor):
             self.tab.keyboard.type(control.locator(f'option[value="{value}"]').inner_text())
         else:
             self.tab.keyboard.press("ControlOrMeta+a")
-            self.tab.keyboard.type(value) if value else self.tab.keyboard.press("Delete")
+            self.tab.keyboard.press("Delete")
+            self.tab.keyboard.insert_text(value)
 
     def _press(self, wanted: Locator) -> None:
         self._reach(wanted)

@@ -29,7 +29,7 @@ ROOT = Caller("pages:se_1", is_admin=True, by="root")
 
 def once(name: str) -> Caller:
     """The administrator's form of that name, as often as it is sent."""
-    key = IdempotencyKey(name.encode().ljust(16), b"body".ljust(16))
+    key = IdempotencyKey(name.encode().ljust(16), b"body".ljust(16), b"secret")
     return Caller("pages:se_1", is_admin=True, by="root", idempotency=key)
 
 

@@ -208,11 +208,36 @@ def test_an_origin_is_taken_with_or_without_a_slash_at_its_end(url: str) -> None
         "http://[",
         "https://login.example.com:99999",
         "https://login.example.com:port",
+        "https://bücher.example",
+        "https://login example.com",
+        "https://login.example.com?",
+        "https://login.example.com#x",
+        "https://@login.example.com",
+        "https://evil%2eexample",
     ],
 )
 def test_what_is_no_origin_or_would_send_codes_in_clear_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError):
         check_public_url(url)
+
+
+@pytest.mark.parametrize(
+    ("given", "spelled"),
+    [
+        ("https://Login.Example.COM", "https://login.example.com"),
+        ("HTTPS://login.example.com", "https://login.example.com"),
+        ("https://login.example.com:443", "https://login.example.com"),
+        ("https://login.example.com:8443/", "https://login.example.com:8443"),
+        ("http://localhost:80", "http://localhost"),
+        ("https://localhost:80", "https://localhost:80"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+    ],
+)
+def test_an_origin_is_spelled_as_browsers_send_it_or_every_form_would_seem_to_come_from_elsewhere(
+    given: str, spelled: str
+) -> None:
+    assert check_public_url(given) == spelled
 
 
 @pytest.mark.parametrize(

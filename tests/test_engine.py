@@ -150,7 +150,7 @@ async def test_what_a_decision_raises_reaches_the_caller(deployment: Deployment)
 
 async def test_a_refusal_that_was_kept_is_raised_again(deployment: Deployment) -> None:
     await deployment.verifier.accounts.put("alice")
-    keyed = Caller(idempotency=IdempotencyKey(b"k" * 16, b"b" * 16))
+    keyed = Caller(idempotency=IdempotencyKey(b"k" * 16, b"b" * 16, b"secret"))
     decide = failing(Refused("conflict", "no"))
     for _ in range(2):
         with pytest.raises(Refused) as refused:

@@ -166,7 +166,8 @@ async def test_a_password_that_cannot_be_chosen_is_refused_and_changes_nothing(
 
 
 def with_key(name: str, body: str = "") -> Caller:
-    return Caller(is_admin=True, idempotency=IdempotencyKey(name.encode().ljust(16), body.encode().ljust(16)))
+    key = IdempotencyKey(name.encode().ljust(16), body.encode().ljust(16), b"secret")
+    return Caller(is_admin=True, idempotency=key)
 
 
 async def test_a_repeated_call_has_the_same_answer_receipt_and_browser_too(verifier: Verifier, clock: SetClock) -> None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import cast
 
 from twofold.core import administration
-from twofold.core.account import Account, Role
+from twofold.core.account import Account, Role, new_deployment
 from twofold.core.activity import Activity
 from twofold.core.attempt import Call
 from twofold.core.clock import in_seconds
@@ -48,6 +48,21 @@ class Administration:
             if account is not None and account.role == "administrator" and account.has_second_factor:
                 return True
         return False
+
+    async def complete_setup(self, account_id: str, *, caller: Caller) -> None:
+        """The first administrator has a second factor. Whoever began with the set-up link and did not come so far, by
+        a mistyped name or with a stolen link, is none."""
+        for row in await self._pages.page_accounts(role="administrator", limit=PAGE_PEOPLE):
+            account = await self._engine.accounts.load(row.account_id)
+            if account is not None and account.id != account_id and not account.is_bound:
+                with suppress(Refused):
+                    await self.set_role(account.id, "", caller=caller)
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            deployment = account or new_deployment(call.seed, call.now)
+            return Decision(Done(), deployment, (call.event("setup.completed", account=account_id),))
+
+        await self._engine.record(decide, Caller(caller.application, context=caller.context))
 
     async def page(
         self,

@@ -24,6 +24,9 @@ PREFIX = "TWOFOLD_"
 Profile = Literal["default", "strict"]
 
 SUPPORT_LENGTH_MAX = 200
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+#: What no name of a host has in it; names of other scripts are written in their ASCII form, `xn--…`.
+_NO_HOST = re.compile(r"[^a-z0-9._:-]")
 _NO_PROXIES = "none"
 _MAIL_ADDRESS = re.compile(r"[^\s@:;,<>\"]+@[^\s@:;,<>\"]+")
 #: A word and a colon, no blank behind it: whatever kind of link it is, a browser may act on it.
@@ -115,21 +118,26 @@ def load_settings(environment: Mapping[str, str], **flags: object) -> tuple[Sett
 
 
 def check_public_url(url: str) -> str:
-    """The origin, without a slash at its end; raises `ConfigurationError` for what cannot be one.
+    """The origin as browsers spell it: in lower case, without the port that goes without saying, without a slash at its
+    end. Raises `ConfigurationError` for what cannot be one.
 
     Plain http goes to loopback and private addresses only: anywhere else codes would cross the network in clear.
     """
+    unfit = ConfigurationError(f"PUBLIC_URL {url!r}: expected an origin such as https://login.example.com")
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        port = parts.port
     except ValueError:
-        raise ConfigurationError(f"PUBLIC_URL {url!r}: expected an origin such as https://login.example.com") from None
-    origin = f"{parts.scheme}://{parts.netloc}"
-    if parts.scheme not in ("http", "https") or not parts.hostname or url.rstrip("/") != origin or parts.username:
-        raise ConfigurationError(f"PUBLIC_URL {url!r}: expected an origin such as https://login.example.com")
-    if parts.scheme == "http" and not is_loopback(parts.hostname) and not _is_private(parts.hostname):
+        raise unfit from None
+    host = parts.hostname
+    if parts.scheme not in _DEFAULT_PORTS or not host or parts.username is not None:
+        raise unfit
+    if parts.path.rstrip("/") or "?" in url or "#" in url or not host.isascii() or _NO_HOST.search(host):
+        raise unfit
+    if parts.scheme == "http" and not is_loopback(host) and not _is_private(host):
         raise ConfigurationError(f"PUBLIC_URL {url!r}: plain http is for loopback and private addresses; use https")
-    return origin
+    authority = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{authority}" + ("" if port in (None, _DEFAULT_PORTS[parts.scheme]) else f":{port}")
 
 
 def is_loopback(host: str | None) -> bool:

@@ -43,16 +43,22 @@ class Networks:
         # Whoever reads or changes rows does so alone, so that what was read never overwrites what was changed since.
         self._turn = asyncio.Lock()
 
-    def find_block(self, ip: str | None) -> NetworkBlock | None:
-        """The block that this address is refused by. From memory: `refresh_if_old` comes before."""
+    def find_block(self, ip: str | None, *, is_behind_unknown_proxy: bool = False) -> NetworkBlock | None:
+        """The block that this address is refused by. From memory: `refresh_if_old` comes before.
+
+        Where everybody may share the address of a proxy, what the limits refused is passed: they took one for all. What
+        an administrator refused stays so, or a header that anybody can send would lift it.
+        """
         address = read_address(ip) if self._rows else None
         if address is None:
             return None
         now = self._engine.clock.now()
         own = self._rows.get(str(neighborhood_of(address)))
-        if own is not None and _is_in_force(own, now):
-            return own
-        return next((block for network, block in self._wide if address in network and _is_in_force(block, now)), None)
+        wide = (block for network, block in self._wide if address in network)
+        for block in wide if own is None else (own, *wide):
+            if _is_in_force(block, now) and (block.by or not is_behind_unknown_proxy):
+                return block
+        return None
 
     async def refresh_if_old(self) -> None:
         """Read the rows if that was some seconds ago: other processes on the same database change them too."""

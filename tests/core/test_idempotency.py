@@ -19,7 +19,7 @@ from twofold.errors import InvalidInput, Refused, Unavailable
 
 
 def a_key(name: str, body: str = "") -> IdempotencyKey:
-    return IdempotencyKey(name.encode().ljust(16), body.encode().ljust(16))
+    return IdempotencyKey(name.encode().ljust(16), body.encode().ljust(16), name.encode())
 
 
 def verify_once(ledger: Ledger, code: str, key: IdempotencyKey | None) -> Outcome:
@@ -231,3 +231,18 @@ def test_an_event_itself_is_repeated_without_another_epoch() -> None:
         epoch = ledger.account.epoch
     assert ledger.kinds.count("account.compromised") == 1
     assert ledger.account.epoch == epoch
+
+
+def test_trap_21_what_was_kept_cannot_be_opened_without_the_callers_own_key() -> None:
+    ledger, _ = Ledger.with_totp()
+    made = ledger.new_recovery_codes()
+    call = ledger.call(is_admin=True)
+    key = a_key("k")
+    ledger.write(once(lambda account: renew_recovery_codes(account, made, call), key, call, ledger.seals))
+    (kept,) = ledger.account.kept_answers
+    opened = ledger.seals.open_seal(kept.sealed_outcome, field="accounts.kept_answer", account_id="alice")
+    assert made.plain_codes[0].encode() not in opened
+    assert "secret" not in repr(key).replace("secret=…", "")
+    again = once(lambda account: renew_recovery_codes(account, made, call), key, call, ledger.seals)(ledger.account)
+    assert isinstance(again.outcome, Renewed)
+    assert again.outcome.recovery_codes == made.plain_codes

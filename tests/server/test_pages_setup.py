@@ -303,3 +303,22 @@ class TestTheAddress:
 
     async def stored(self, server: Server) -> str | None:
         return await setup_link.read_public_url(server.deployment.store, server.deployment.keyring)
+
+
+async def test_whoever_began_and_never_finished_is_no_administrator_once_another_one_is(server: Server) -> None:
+    # A name mistyped once, or somebody who found an old link.
+    await set_up(server, "adaa")
+    ada = await set_up(server)
+    await finish(server, ada)
+    await ada.send(saved=True)
+    assert (await ada.open("/admin")).status == 200
+    late = Visitor(server)
+    await late.open("/sign-in")
+    assert (await late.send(name="adaa", password=PASSWORD)).path == "/enroll"
+    server.clock.pass_s(30)
+    await finish(server, late)
+    assert (await late.open("/admin")).status == 403
+    alarms = await server.deployment.verifier.accounts.events("")
+    assert [event.kind for event in alarms].count("setup.completed") == 1
+    kinds = [event.kind for event in await server.deployment.verifier.accounts.events("adaa")]
+    assert "account.role_changed" in kinds

@@ -4,7 +4,9 @@ from tests.people import NewPerson, NewVisitor, Person, leads_to, new_name, rese
 from tests.servers import Server
 
 
-def test_an_invited_person_chooses_a_password_and_ends_signed_in(ada: Person, new_visitor: NewVisitor) -> None:
+def test_an_invited_person_chooses_a_password_and_ends_signed_in(
+    ada: Person, new_visitor: NewVisitor, plain_visitor: NewVisitor
+) -> None:
     cy = Person(new_name(), new_visitor(), ada.clock)
     link = ada.invite(cy.name)
     assert "new_password" in cy.visitor.open(link).fields
@@ -15,7 +17,7 @@ def test_an_invited_person_chooses_a_password_and_ends_signed_in(ada: Person, ne
     assert cy.visitor.open("/security").path == "/enroll"
     cy.enroll()
     cy.assert_signed_in()
-    assert "new_password" not in new_visitor().open(link, expect={403, 404, 410}).fields
+    assert "new_password" not in plain_visitor().open(link, expect={403, 404, 410}).fields
     cy.sign_out()
     cy.sign_in()
     # No administrator: the console is not there.
@@ -23,9 +25,9 @@ def test_an_invited_person_chooses_a_password_and_ends_signed_in(ada: Person, ne
 
 
 def test_a_reset_by_the_administrator_ends_in_enrollment_and_kills_what_was_before(
-    ada: Person, new_person: NewPerson, new_visitor: NewVisitor
+    ada: Person, new_person: NewPerson, new_visitor: NewVisitor, plain_visitor: NewVisitor
 ) -> None:
-    bo = new_person(new_visitor())
+    bo = new_person(plain_visitor())
     bo.sign_in()
     old_phone, old_codes = bo.phone, bo.recovery_codes
     ada.act_on(bo.name, "reset")

@@ -23,7 +23,7 @@ def server(tmp_path: Path, clock: Clock) -> Iterator[Server]:
 
 @pytest.mark.parametrize("new_visitor", ["forms", "keyboard", "no script"], indirect=True)
 def test_from_the_set_up_link_to_a_sign_in_with_two_factors(
-    server: Server, clock: Clock, new_visitor: NewVisitor
+    server: Server, clock: Clock, new_visitor: NewVisitor, plain_visitor: NewVisitor
 ) -> None:
     visitor = new_visitor()
     assert visitor.open("/").path == "/sign-in"
@@ -67,7 +67,7 @@ def test_from_the_set_up_link_to_a_sign_in_with_two_factors(
     assert ada.give_code().path == "/security"
     assert visitor.open("/admin").path == "/admin"
     # The link was spent.
-    stranger = new_visitor()
+    stranger = plain_visitor()
     assert not {"name", "new_password"} & stranger.open(link, expect={403, 404, 410}).fields
 
 

@@ -5,7 +5,7 @@ from tests.servers import Clock
 
 
 def test_a_new_phone_takes_over_when_it_is_proven_and_the_old_one_works_until_then(
-    new_person: NewPerson, new_visitor: NewVisitor
+    new_person: NewPerson, new_visitor: NewVisitor, plain_visitor: NewVisitor
 ) -> None:
     bo = new_person(new_visitor())
     bo.sign_in()
@@ -13,7 +13,7 @@ def test_a_new_phone_takes_over_when_it_is_proven_and_the_old_one_works_until_th
     bo.replace_phone()
     new, bo.phone = bo.phone, old
     # Not proven yet: the old one still signs in elsewhere.
-    bo.at(new_visitor()).sign_in()
+    bo.at(plain_visitor()).sign_in()
     bo.phone = new
     bo.clock.advance()
     assert bo.prove_app(label="new phone").path == "/enroll/done"
@@ -130,11 +130,11 @@ def test_one_of_two_authenticators_is_removed_with_a_fresh_code(
 
 
 def test_a_new_password_needs_the_old_one_and_ends_other_sessions(
-    new_person: NewPerson, new_visitor: NewVisitor
+    new_person: NewPerson, new_visitor: NewVisitor, plain_visitor: NewVisitor
 ) -> None:
     bo = new_person(new_visitor())
     bo.sign_in()
-    elsewhere = bo.at(new_visitor())
+    elsewhere = bo.at(plain_visitor())
     elsewhere.sign_in()
     new = "amber lighthouse 2031"
     bo.visitor.open("/security/password")

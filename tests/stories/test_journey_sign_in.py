@@ -77,9 +77,9 @@ def test_a_phone_whose_clock_is_off_is_told_by_how_much_after_two_of_its_codes(
 
 
 def test_two_wrong_codes_are_free_and_after_the_third_the_page_says_how_long_to_wait(
-    new_person: NewPerson, new_visitor: NewVisitor, clock: Clock
+    new_person: NewPerson, plain_visitor: NewVisitor, clock: Clock
 ) -> None:
-    bo = new_person(new_visitor())
+    bo = new_person(plain_visitor())
     bo.give_password()
     for waited_s in (0, 0, 0, 1, 2, 4):
         clock.advance(waited_s)
@@ -143,8 +143,8 @@ def test_a_pending_sign_in_lasts_ten_minutes_and_says_so_when_it_ends(
     bo.sign_in()
 
 
-def test_where_somebody_wanted_to_go_survives_every_step(new_person: NewPerson, new_visitor: NewVisitor) -> None:
-    bo = new_person(new_visitor())
+def test_where_somebody_wanted_to_go_survives_every_step(new_person: NewPerson, plain_visitor: NewVisitor) -> None:
+    bo = new_person(plain_visitor())
     asked = bo.visitor.open("/security/activity")
     assert asked.path == "/sign-in"
     bo.give_password("violet harbour 1927")

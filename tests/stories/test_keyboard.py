@@ -14,6 +14,13 @@ USABLE = """() => [...document.querySelectorAll('a[href], button, input, select,
     .filter(e => e.checkVisibility({visibilityProperty: true}) && !e.disabled && e.type !== 'hidden')
     .filter(e => !(e.type === 'radio' && !e.checked && document.querySelector(`[name="${e.name}"]:checked`)))
     .map((e, number) => { e.dataset.stop = number; return e.outerHTML.slice(0, 120) })"""
+#: Tab begins at the top again, wherever the page put the focus.
+TO_THE_TOP = """() => {
+    const top = document.createElement('i');
+    top.tabIndex = -1;
+    document.body.prepend(top);
+    top.focus();
+}"""
 STOP = "() => document.activeElement.dataset.stop ?? null"
 
 
@@ -65,24 +72,26 @@ def test_the_first_tab_skips_to_the_content(bo: Person, visitor: BrowserVisitor)
     assert visitor.tab.evaluate("() => document.activeElement.closest('main') !== null")
 
 
-@pytest.mark.parametrize("path", ["/sign-in", "/sign-in/help", "/security", "/security/password", "/sign-out"])
-def test_tab_stops_at_everything_that_can_be_used_in_the_order_of_the_page(
-    bo: Person, visitor: BrowserVisitor, path: str
-) -> None:
-    if not path.startswith("/sign-in"):
-        bo.sign_in()
-    visitor.open(path)
+def test_tab_stops_at_everything_that_can_be_used_in_the_order_of_the_page(bo: Person, visitor: BrowserVisitor) -> None:
+    for path in ("/sign-in", "/sign-in/help"):
+        visitor.open(path)
+        assert_tab_goes_everywhere(visitor)
+    bo.sign_in()
+    for path in ("/security", "/security/password", "/security/activity", "/enroll", "/sign-out"):
+        visitor.open(path)
+        assert_tab_goes_everywhere(visitor)
+
+
+def assert_tab_goes_everywhere(visitor: BrowserVisitor) -> None:
     usable = visitor.tab.evaluate(USABLE)
-    # From the beginning of the page, wherever its own focus is.
-    visitor.tab.evaluate("() => { document.activeElement.blur(); document.body.prepend(document.createElement('i')) }")
-    visitor.tab.evaluate("() => { const i = document.querySelector('body > i'); i.tabIndex = -1; i.focus(); }")
-    stops: list[str] = []
+    visitor.tab.evaluate(TO_THE_TOP)
+    stops: list[int] = []
     for _ in range(TABS_MAX):
         visitor.tab.keyboard.press("Tab")
         stop = visitor.tab.evaluate(STOP)
-        if stop is None or stop in stops:
+        if stop is None or int(stop) in stops:
             break
-        stops.append(stop)
-    missed = [html for number, html in enumerate(usable) if str(number) not in stops]
-    assert not missed, "\n".join(missed)
-    assert stops == sorted(stops, key=int)
+        stops.append(int(stop))
+    missed = [html for number, html in enumerate(usable) if number not in stops]
+    assert not missed, f"{visitor.path}\n" + "\n".join(missed)
+    assert stops == sorted(stops), visitor.path

@@ -28,7 +28,7 @@ SESSION_TTL_S = 86_400
 STRICT_SESSION_IDLE_TTL_S = 900
 STRICT_SESSION_TTL_S = 43_200
 ENROLLMENT_GRANT_TTL_S = 900
-#: Of one account and level; the oldest makes room.
+#: Of one account and level; the oldest makes room, those of known browsers last.
 SESSIONS_MAX = 100
 #: How much later than the last look a new look is written down.
 SEEN_EVERY_S = 60
@@ -44,6 +44,7 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     `via` is the authenticator that proved the person last, at `proved_at`; both are empty before the second factor.
     `may_enroll_until`: an authenticator may be added until then without another proof. `next` is where to go when the
     sign-in is done. `is_by_link`: begun by a one-time link, which allows to enroll on an account that is bound.
+    `is_known`: begun in a known browser of the account.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     proved_at: int = 0
     may_enroll_until: int = 0
     is_by_link: bool = False
+    is_known: bool = False
 
 
 class StoredSession(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import msgspec
 
-from twofold.core.account import FIRST_FACTOR, Account, epoch_claim
+from twofold.core.account import FIRST_FACTOR, Account, epoch_claim, find_known_browser
 from twofold.core.attempt import Call
 from twofold.core.audit import Event
 from twofold.core.clock import MICROS_PER_S
@@ -102,6 +102,7 @@ def begin_session(
         ip=call.context.ip or "",
         next=next_path,
         is_by_link=is_by_link,
+        is_known=find_known_browser(account, call.context.browser, call.now) is not None,
     )
     return _open(msgspec.structs.replace(decision, account=account), outcome, session, call, replaces=None)
 

@@ -260,7 +260,9 @@ class Api:
         # Keyed, because they are kept in a readable place, and a body with a code or a password is soon guessed.
         place = (application_id.encode(), scope["method"].encode(), scope["raw_path"], key)
         return IdempotencyKey(
-            self._keyed_digest(b"idempotency key", *place)[:16], self._keyed_digest(b"idempotency body", raw)[:16]
+            self._keyed_digest(b"idempotency key", *place)[:16],
+            self._keyed_digest(b"idempotency body", raw)[:16],
+            self._keyed_digest(b"idempotency secret", *place),
         )
 
     async def _run_once(self, operation: Operation, request: Request[Any], key: IdempotencyKey) -> Reply:

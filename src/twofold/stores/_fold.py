@@ -88,14 +88,21 @@ def lost(account_id: str) -> TamperedRecord:
     return TamperedRecord(f"account {account_id}, whose row is gone while its events are there,")
 
 
-def fold_sessions(effect: OpenSession | EndSessions, held: Sequence[SessionKey]) -> tuple[list[bytes], bool]:
-    """The digests that leave `held` (the account's sessions, oldest first) and whether the effect's own is opened."""
+def fold_sessions(
+    effect: OpenSession | EndSessions, held: Sequence[SessionKey], *, known: AbstractSet[bytes] = frozenset()
+) -> tuple[list[bytes], bool]:
+    """The digests that leave `held` (the account's sessions, oldest first) and whether the effect's own is opened.
+
+    `known` are the digests of those begun in a known browser. They make room last: whoever has the password alone
+    opens sessions elsewhere, and pushes out none of the owner's.
+    """
     if isinstance(effect, EndSessions):
         return [digest for digest, id_, _ in held if _is_ended(effect, id_)], False
     leaving = [digest for digest, _, _ in held if digest == effect.replaces]
     if effect.replaces is not None and not leaving:
         return [], False
     equals = [digest for digest, _, level in held if level == effect.session.level and digest != effect.replaces]
+    equals.sort(key=lambda digest: digest in known)
     return leaving + equals[: max(0, len(equals) + 1 - SESSIONS_MAX)], True
 
 

@@ -8,6 +8,8 @@ import msgspec
 
 from twofold.core.codec import Codec
 from twofold.core.decision import EndSessions, OpenSession
+from twofold.core.session import StoredSession
+from twofold.errors import TamperedRecord
 from twofold.stores._fold import fold_sessions
 
 #: At most so many are dropped with one that is opened: more than come, and never a long wait.
@@ -16,7 +18,9 @@ EXPIRED_MAX = 100
 _DROP_EXPIRED = """
     DELETE FROM sessions WHERE rowid IN (
         SELECT rowid FROM sessions WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)"""
-_SELECT_HELD = "SELECT token_digest, id, level FROM sessions WHERE account_id = ? ORDER BY begun_at, rowid"
+_SELECT_HELD = """
+    SELECT token_digest, id, account_id, level, begun_at, expires_at, document, mac
+    FROM sessions WHERE account_id = ? ORDER BY begun_at, rowid"""
 _DELETE = "DELETE FROM sessions WHERE token_digest = ?"
 _INSERT = """
     INSERT INTO sessions (token_digest, id, account_id, level, begun_at, expires_at, document, mac)
@@ -29,9 +33,19 @@ def write_sessions(
     """Open or end sessions of the account."""
     if isinstance(effect, OpenSession):
         connection.execute(_DROP_EXPIRED, (effect.session.seen_at, EXPIRED_MAX))
-    held = connection.execute(_SELECT_HELD, (account_id,)).fetchall()
-    leaving, is_opened = fold_sessions(effect, held)
+    rows = [StoredSession(*row) for row in connection.execute(_SELECT_HELD, (account_id,))]
+    held = [(row.token_digest, row.id, row.level) for row in rows]
+    known = {row.token_digest for row in rows if _is_known(row, codec)}
+    leaving, is_opened = fold_sessions(effect, held, known=known)
     connection.executemany(_DELETE, [(digest,) for digest in leaving])
     if isinstance(effect, OpenSession) and is_opened:
         row = codec.dump_session(effect.session, effect.token_digest)
         connection.execute(_INSERT, msgspec.structs.astuple(row))
+
+
+def _is_known(row: StoredSession, codec: Codec) -> bool:
+    """Whether the session was begun in a known browser; not if the row was changed from outside."""
+    try:
+        return codec.load_session(row).is_known
+    except TamperedRecord:
+        return False

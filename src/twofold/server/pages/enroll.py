@@ -112,8 +112,9 @@ async def take_totp(visit: Visit) -> Response:
     if not isinstance(outcome, Confirmed):
         return await _show_totp(visit, authenticator_id, problem=explain_code(outcome, visit.now))
     visit.keep(outcome)
-    if visit.owner.role == "administrator":
+    if visit.owner.role == "administrator" and not await setup_link.is_spent(visit.house.store):
         # Somebody can administer this deployment from now on, so nobody needs the link that makes the first one.
+        await visit.house.administration.complete_setup(visit.owner.id, caller=visit.as_administrator())
         await setup_link.spend(visit.house.store)
     if not outcome.recovery_codes:
         return visit.go("/enroll/done")

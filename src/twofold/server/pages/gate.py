@@ -250,10 +250,8 @@ def _tell_error(visit: Visit, error: TwofoldError) -> Response:
 
 async def _find_block(house: House, sender: Sender) -> int:
     """For how many seconds the sender's network is refused; 0 if it is not."""
-    if sender.is_behind_unknown_proxy:
-        return 0
     await house.networks.refresh_if_old()
-    block = house.networks.find_block(sender.address)
+    block = house.networks.find_block(sender.address, is_behind_unknown_proxy=sender.is_behind_unknown_proxy)
     if block is None:
         return 0
     return max(1, (block.until - house.clock.now()) // MICROS_PER_S) if block.until else 86_400

@@ -43,8 +43,9 @@ async def take_link(visit: Visit) -> Response:
 
 
 async def tell_wrong_link(visit: Visit, token: str, title: Sentence, why: Sentence, what_to_do: Sentence) -> Response:
-    """A link that leads nowhere. It counts like a wrong password of its network, which is refused after many."""
-    if token:
+    """A link that leads nowhere. Sent with a form it counts like a wrong password of its network, which is refused
+    after many; looked at it counts for nothing, or any page of others could have its visitors' network refused."""
+    if token and visit.request.method == "POST":
         sender, limits = visit.sender, visit.house.limits
         log_refusal(sender.address, "wrong_link")
         # Nobody's name is a whole link: each token is counted by itself.

@@ -258,8 +258,9 @@ class Visit:
             return None
         path = self.request.url.path.encode()
         fields = [text.encode() for pair in sorted(self.form.items()) for text in pair]
-        digest = self.house.keys.index_digest(b"form", self.session.id.encode(), path, *fields)
-        return IdempotencyKey(digest[:16], digest[16:])
+        place = (self.session.id.encode(), path, *fields)
+        digest = self.house.keys.index_digest(b"form", *place)
+        return IdempotencyKey(digest[:16], digest[16:], self.house.keys.index_digest(b"form secret", *place))
 
     async def finish(self, response: Response) -> Response:
         """The response with the cookies that this visit leaves in the browser."""
