@@ -84,16 +84,36 @@ async def test_when_the_queue_is_full_the_next_is_turned_away_at_once(pool: Hash
     assert await pool.run(lambda: 1, account_id="b", address=None) == 1
 
 
-async def test_known_browsers_go_first_and_the_others_in_their_order(pool: HashPool) -> None:
+@pytest.mark.parametrize("crowd_is_known", [True, False])
+async def test_known_browsers_and_strangers_take_turns_so_neither_crowd_keeps_out_the_other(
+    pool: HashPool, *, crowd_is_known: bool
+) -> None:
+    gate = Gate()
+    running = begin(pool, gate, "running")
+    await settled()
+    crowd = [begin(pool, gate, f"crowd {number}", is_known=crowd_is_known) for number in range(WAITING_MAX)]
+    await settled()
+    with pytest.raises(Busy):
+        await pool.run(lambda: 1, account_id="one too many", address=None, is_known=crowd_is_known)
+    others = [begin(pool, gate, name, is_known=not crowd_is_known) for name in ("one", "two")]
+    await settled()
+    gate.is_open.set()
+    await asyncio.gather(running, *crowd, *others)
+    assert sorted(gate.order[1:5]) == ["crowd 0", "crowd 1", "one", "two"]
+    assert [name for name in gate.order if name.startswith("crowd")] == [f"crowd {n}" for n in range(WAITING_MAX)]
+    assert gate.order.index("one") < gate.order.index("two")
+
+
+async def test_the_owner_goes_before_the_strangers_who_came_first(pool: HashPool) -> None:
     gate = Gate()
     tasks = [begin(pool, gate, "running")]
     await settled()
-    for name, is_known in (("one", False), ("two", False), ("owner", True), ("other owner", True)):
+    for name, is_known in (("one", False), ("two", False), ("owner", True)):
         tasks.append(begin(pool, gate, name, is_known=is_known))
         await settled()
     gate.is_open.set()
     await asyncio.gather(*tasks)
-    assert gate.order == ["running", "owner", "other owner", "one", "two"]
+    assert gate.order == ["running", "owner", "one", "two"]
 
 
 async def test_a_caller_who_goes_away_while_waiting_frees_the_place(pool: HashPool) -> None:
@@ -118,6 +138,19 @@ async def test_a_caller_who_goes_away_just_when_it_is_his_turn_hands_it_on(pool:
     await asyncio.gather(leaving, return_exceptions=True)
     assert await staying == "c"
     assert await asyncio.gather(*(begin(pool, gate, name) for name in "xyz")) == ["x", "y", "z"]
+
+
+async def test_a_caller_who_goes_away_while_the_worker_becomes_free_is_passed_over(pool: HashPool) -> None:
+    gate = Gate()
+    running, leaving, staying = begin(pool, gate, "a"), begin(pool, gate, "b"), begin(pool, gate, "c")
+    await settled()
+    leaving.cancel()
+    pool._leave()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    gate.is_open.set()
+    assert await asyncio.gather(running, staying) == ["a", "c"]
+    assert "b" not in gate.order
 
 
 async def test_the_machine_decides_how_many_work_at_once() -> None:

@@ -67,6 +67,19 @@ async def test_a_network_over_its_limit_is_refused_and_its_neighbors_are_not(net
     assert networks.find_block("2001:db8::9") is None
 
 
+async def test_behind_an_unknown_proxy_an_administrators_refusal_stays_and_the_limits_own_is_passed(
+    networks: Networks,
+) -> None:
+    await networks.strike(ATTACKER)
+    assert networks.find_block(ATTACKER) is not None
+    assert networks.find_block(ATTACKER, is_behind_unknown_proxy=True) is None
+    wide = await networks.add("203.0.113.0/24")
+    assert networks.find_block(ATTACKER, is_behind_unknown_proxy=True) == wide
+    own = await networks.add(ATTACKER)
+    assert networks.find_block(ATTACKER, is_behind_unknown_proxy=True) == own
+    assert networks.find_block("198.51.100.7", is_behind_unknown_proxy=True) is None
+
+
 async def test_an_ipv6_network_is_refused_as_a_whole(networks: Networks) -> None:
     await networks.strike("2001:db8:0:7::1")
     assert networks.find_block("2001:db8:0:7:ffff::2") is not None

@@ -15,12 +15,12 @@ from tests.kit import Phone, SetClock, reason_of, wrong_code
 from twofold.bootstrap import Deployment
 from twofold.core.attempt import Context
 from twofold.core.decision import Rejected, Verified
-from twofold.core.session import SEEN_EVERY_S, SESSION_IDLE_TTL_S, digest_token
+from twofold.core.session import SEEN_EVERY_S, SESSION_IDLE_TTL_S, SESSIONS_MAX, digest_token
 from twofold.core.sign_in import Bearer
 from twofold.engine import Caller, NotProven
 from twofold.errors import InvalidInput, Refused
 from twofold.sign_in import Guest, SignIn, make_name
-from twofold.sign_in_limits import NAME_NETWORK_PER_WINDOW, TooMany
+from twofold.sign_in_limits import KNOWN_PER_WINDOW, NAME_NETWORK_PER_WINDOW, TooMany
 
 PASSWORD = "correct horse battery"
 HERE = Guest(Context("192.0.2.7", "Mozilla/5.0 (X11; Linux) Firefox/140.0"))
@@ -35,10 +35,13 @@ class House:
         self.clock = clock
         self.phone = phone
         self.hashes = 0
+        #: Whether each of them waited in the line of known browsers.
+        self.lines: list[bool] = []
         pool_run = deployment.verifier._engine.pool.run
 
         async def run(work: Any, **options: Any) -> Any:
             self.hashes += 1
+            self.lines.append(options.get("is_known", False))
             return await pool_run(work, **options)
 
         deployment.verifier._engine.pool.run = run  # type: ignore[method-assign]
@@ -114,6 +117,58 @@ async def test_a_name_in_capitals_is_the_one_made_on_these_pages_unless_there_is
     assert isinstance(await house.give_password("ALICE"), Verified)
 
 
+@pytest.mark.parametrize("typed", ["J\u030cANE", "J\u030cane", "j\u030cane", "\u01f0ane"])
+async def test_a_name_is_found_however_its_letters_and_marks_are_composed(house: House, typed: str) -> None:
+    await house.deployment.administration.invite("J\u030cane", caller=Caller(is_admin=True))
+    await house.deployment.verifier.accounts.set_password("\u01f0ane", PASSWORD)
+    assert isinstance(await house.give_password(typed), Verified)
+    assert await house.give_password(typed, "wrong") == Rejected("wrong_password")
+    assert await house.give_password("jane") == Rejected("wrong_password"), "a mark makes another name"
+
+
+async def test_by_which_hash_waits_for_which_one_cannot_tell_how_a_name_is_spelled(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.deployment.verifier.accounts.put("Carol")
+    await house.deployment.verifier.accounts.set_password("Carol", PASSWORD)
+    pool, waiting = house.deployment.verifier._engine.pool, []
+    pool_run = pool.run
+
+    async def run(work: Any, **options: Any) -> Any:
+        waiting.append(options["account_id"])
+        return await pool_run(work, **options)
+
+    monkeypatch.setattr(pool, "run", run)
+    assert isinstance(await house.give_password("Carol"), Verified)
+    for name in ("Carol", "carol", "NOBODY", "nobody"):
+        assert await house.give_password(name, "wrong") == Rejected("wrong_password")
+    assert waiting == ["carol"] * 3 + ["nobody"] * 2
+
+
+async def test_an_account_changed_from_outside_looks_like_a_wrong_password_and_raises_the_alarm(
+    house: House, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.deployment.verifier.accounts.put("bob")
+    await house.deployment.verifier.accounts.set_password("bob", PASSWORD)
+    row = "UPDATE accounts SET version = version + ? WHERE id = 'alice'"
+    with sqlite3.connect(tmp_path / "twofold.db") as database:
+        database.execute(row, (1,))
+    before = house.hashes
+    for name in ("alice", "Alice"):
+        assert await house.give_password(name) == Rejected("wrong_password")
+    assert house.hashes == before + 2
+    assert await house.kinds("") == [], "nobody waits for the alarm to be written"
+    await house.sign_in.record_refused()
+    assert await house.kinds("") == ["account.tampered"]
+    assert "ALARM account='alice'" in caplog.text
+    assert isinstance(await house.give_password("bob"), Verified)
+    with sqlite3.connect(tmp_path / "twofold.db") as database:
+        database.execute(row, (-1,))
+    assert isinstance(await house.give_password(), Verified)
+    await house.sign_in.record_refused()
+    assert await house.kinds("") == ["account.tampered"]
+
+
 @pytest.mark.parametrize(
     ("name", "password"), [("alice", "wrong"), ("nobody", PASSWORD), ("bob", PASSWORD), ("no/name", PASSWORD)]
 )
@@ -173,6 +228,38 @@ async def test_the_limit_of_a_name_and_network_stops_neither_its_owner_elsewhere
     known = Guest(Context(HERE.context.ip, HERE.context.user_agent, verified.browser))
     assert isinstance(await house.give_password(guest=known), Verified)
     assert isinstance(await house.give_password(guest=ELSEWHERE), Verified)
+
+
+async def test_whoever_has_the_password_alone_begins_few_sign_ins_and_pushes_out_none_of_the_owner(
+    house: House,
+) -> None:
+    token = (await house.give_password(guest=ELSEWHERE)).session
+    outcomes = [await house.give_password() for _ in range(SESSIONS_MAX)]
+    begun = [outcome for outcome in outcomes if isinstance(outcome, Verified)]
+    assert len(begun) == 1 + NAME_NETWORK_PER_WINDOW
+    assert isinstance(outcomes[-1], TooMany)
+    assert (await house.bearer(token, ELSEWHERE)).session.level == "pending"
+    assert isinstance(await house.give_password(guest=ELSEWHERE), Verified)
+
+
+async def test_who_completes_each_sign_in_may_do_so_as_often_as_she_likes(house: House) -> None:
+    for _ in range(2 * NAME_NETWORK_PER_WINDOW):
+        assert (await house.bearer(await house.enter())).session.level == "full"
+    # Some that were begun and left, as in private windows that were closed, change nothing about that.
+    for _ in range(NAME_NETWORK_PER_WINDOW // 2):
+        await house.give_password()
+    assert (await house.bearer(await house.enter())).session.level == "full"
+
+
+async def test_in_a_known_browser_sign_ins_that_were_left_are_not_counted(house: House) -> None:
+    token = (await house.give_password()).session
+    house.clock.advance(30)
+    code = house.phone.code(house.clock.now())
+    verified = await house.deployment.verifier.verify("alice", code=code, caller=await house.caller(token))
+    assert isinstance(verified, Verified)
+    known = Guest(Context(HERE.context.ip, HERE.context.user_agent, verified.browser))
+    outcomes = [await house.give_password(guest=known) for _ in range(2 * KNOWN_PER_WINDOW)]
+    assert all(isinstance(outcome, Verified) for outcome in outcomes)
 
 
 async def test_only_a_known_browser_passes_from_a_network_that_is_refused(house: House) -> None:
@@ -329,6 +416,27 @@ async def test_a_recovery_code_proves_too(house: House) -> None:
     assert done.session is not None
     with pytest.raises(NotProven):
         await house.sign_in.prove(await house.bearer(done.session), await house.caller(done.session, recovery_code))
+
+
+async def test_only_a_known_browser_waits_in_the_line_of_known_ones_when_a_session_proves_something(
+    house: House,
+) -> None:
+    pending = await house.give_password()
+    house.clock.advance(30)
+    code = house.phone.code(house.clock.now())
+    verified = await house.deployment.verifier.verify("alice", code=code, caller=await house.caller(pending.session))
+    assert isinstance(verified, Verified)
+    assert verified.session is not None
+    bearer = await house.bearer(verified.session)
+    house.clock.advance(30)
+    caller = await house.caller(verified.session, house.phone.code(house.clock.now()))
+    recovery_code = (await house.deployment.verifier.renew_recovery_codes("alice", caller=caller)).recovery_codes[0]
+    for browser, is_known in ((None, False), ("another", False), (verified.browser, True)):
+        guest = Guest(Context(HERE.context.ip, HERE.context.user_agent, browser))
+        house.lines.clear()
+        assert await house.sign_in.check_current_password(bearer, PASSWORD, guest) is None
+        await house.sign_in.prepare_proof(bearer, recovery_code, "test", guest.context)
+        assert house.lines == [is_known, is_known]
 
 
 # Links and names.

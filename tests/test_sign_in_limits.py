@@ -66,10 +66,10 @@ async def attempt(
     limits: SignInLimits, name: str, ip: str | None = HERE, *, is_right: bool = False, **options: Any
 ) -> Admitted | TooMany:
     """One attempt from its beginning to its end."""
-    is_account = options.pop("is_account", False)
+    is_account, unfinished = options.pop("is_account", False), options.pop("unfinished", ())
     admitted = await limits.admit(name, ip, **{"is_known": False, **options})
     if isinstance(admitted, Admitted):
-        await limits.settle(admitted, is_right=is_right, is_account=is_account)
+        await limits.settle(admitted, is_right=is_right, is_account=is_account, unfinished=unfinished)
     return admitted
 
 
@@ -164,6 +164,19 @@ async def test_what_was_right_counts_no_more(limits: SignInLimits, networks: Net
         assert isinstance(await attempt(limits, f"name-{number}", is_right=True), Admitted)
     assert await judged(limits, 30, "alice", is_right=True) == 30
     assert await judged(limits, 30, "alice") == NAME_NETWORK_PER_WINDOW
+
+
+async def test_a_right_password_goes_on_counting_while_a_sign_in_from_there_waits_for_its_second_factor(
+    limits: SignInLimits, networks: Networks
+) -> None:
+    assert await judged(limits, 30, "alice", is_right=True, unfinished=[ELSEWHERE, ""]) == 30
+    here = [ELSEWHERE, HERE]
+    assert await judged(limits, 30, "alice", is_right=True, unfinished=here) == NAME_NETWORK_PER_WINDOW
+    # Only for this name: the network goes on, and the owner elsewhere.
+    assert await judged(limits, 200, "bob", is_right=True) == 200
+    assert await judged(limits, 1, "alice", ELSEWHERE, is_right=True, unfinished=here) == 1
+    assert await networks.list() == []
+    assert await judged(limits, 30, "alice", None, is_right=True, unfinished=[""]) == NAME_NETWORK_PER_WINDOW
 
 
 async def test_a_crowd_that_signs_in_at_once_is_told_to_come_back_and_not_refused(

@@ -12,6 +12,10 @@ from tests.forms import FormVisitor
 from tests.people import Person, reset_link, setup_link
 from tests.servers import Clock, Server
 
+#: As long as they may be, without a place to break, and with what must not be taken for markup.
+LONG_LABEL = "</p><b>" + 57 * "W"
+LONG_NAME = "dee-" + 112 * "m" + "@example.org"
+
 Stop = tuple[str, BrowserVisitor]
 
 
@@ -103,7 +107,7 @@ class Walk:
         self.clock.advance(10)
         bo.give_code(bo.code())
         yield "code-used", visitor
-        for _ in range(3):
+        for _ in range(4):
             bo.give_code(bo.wrong_code())
         yield "code-throttled", visitor
         self.clock.advance(11 * 60)
@@ -169,7 +173,7 @@ class Walk:
         ada.begin_app()
         yield "enroll-another-app", visitor
         self.clock.advance()
-        ada.prove_app(label="Tablet")
+        ada.prove_app(label=LONG_LABEL)
         yield "enroll-another-done", visitor
         visitor.open("/security")
         yield "security-two-apps", visitor
@@ -190,10 +194,10 @@ class Walk:
         yield "people-none", visitor
         visitor.open("/admin/invite")
         yield "invite", visitor
-        visitor.send(name="dee", code=ada.wrong_code())
+        visitor.send(name=LONG_NAME, code=ada.wrong_code())
         yield "invite-wrong-code", visitor
         visitor.open("/admin/invite")
-        visitor.send(name="dee", code=ada.fresh_code())
+        visitor.send(name=LONG_NAME, code=ada.fresh_code())
         yield "invited", visitor
         visitor.open("/admin/people/cy")
         yield "person", visitor
@@ -207,7 +211,7 @@ class Walk:
         yield "person-disabled", visitor
         visitor.open("/admin/people/bo/enable")
         yield "person-enable", visitor
-        visitor.open("/admin/people/dee")
+        visitor.open(f"/admin/people/{LONG_NAME}")
         yield "person-invited", visitor
         visitor.open("/admin/networks")
         yield "networks-none", visitor
@@ -239,6 +243,10 @@ class Walk:
         self.clock.advance(61 * 60)
         visitor.open("/security")
         yield "session-over", visitor
+        visitor.open("/sign-in")
+        visitor.window.context.clear_cookies()
+        visitor.send(name="fay", password=fay.password, expect={403})
+        yield "form-without-cookies", visitor
         gus = Person("gus", visitor, self.clock)
         for _ in range(11):
             gus.give_password("wrong password 1")

@@ -178,8 +178,18 @@ class Credentials:
         credential = _PASSWORD.new_credential(salt, digest, argon2=self._argon2)
         return NewCredential(self.new_id(), FIRST_FACTOR, credential)
 
-    async def prove(self, account: Account, answer: Answer, *, address: str | None, is_known: bool, now: int) -> Answer:
-        """The answer with its proof: at most one slow hash, and none for an unknown locator."""
+    async def prove(
+        self,
+        account: Account,
+        answer: Answer,
+        *,
+        address: str | None,
+        is_known: bool,
+        now: int,
+        name: str | None = None,
+    ) -> Answer:
+        """The answer with its proof: at most one slow hash, and none for an unknown locator. One at a time for each
+        `name`, which is the account's id if none is given."""
         factor = RECOVERY if answer.kind == "recovery" else FIRST_FACTOR
         owner = next((a for a in account.authenticators if a.factor == factor and a.state == "active"), None)
         if owner is None:
@@ -206,14 +216,15 @@ class Credentials:
                 )
             return Proof(owner.id, owner.credential_version, digest, rehashed)
 
-        proof = await self._pool.run(compute, account_id=account.id, address=address, is_known=is_known)
+        proof = await self._pool.run(compute, account_id=name or account.id, address=address, is_known=is_known)
         return msgspec.structs.replace(answer, proof=proof)
 
     async def check_password(
         self, account: Account | None, name: str, password: str, *, address: str | None, is_known: bool, now: int
     ) -> Answer | None:
         """The answer with its proof if this is the account's password, else None: after the same work for a wrong
-        password, an account without one, and a name that nobody has."""
+        password, an account without one, and a name that nobody has. Hashes wait for each other by `name`, which is the
+        typed one, folded: by the ids of accounts one could tell which of two spellings there is."""
         answer = Answer("password", (password,))
         owner = None
         if account is not None:
@@ -224,7 +235,7 @@ class Credentials:
                 lambda: self._argon2.digest(secret, salt), account_id=name, address=address, is_known=is_known
             )
             return None
-        answer = await self.prove(account, answer, address=address, is_known=is_known, now=now)
+        answer = await self.prove(account, answer, address=address, is_known=is_known, now=now, name=name)
         finding = _PASSWORD.check_answer(owner, answer, unseal=_unsealed, now=now)
         return answer if isinstance(finding, Right) else None
 

@@ -37,7 +37,7 @@ from twofold.core.verification import check_usable
 from twofold.credentials import Credentials, OtpFactor, OtpParameters
 from twofold.engine import LOCAL, Caller, Engine
 from twofold.errors import DataKeyMissing, InvalidInput, Refused, TamperedRecord
-from twofold.factors.diagnosis import diagnose_hotp, diagnose_totp
+from twofold.factors.diagnosis import diagnose_hotp, diagnose_late_clock, diagnose_totp
 from twofold.factors.password import check_new_password
 from twofold.factors.recovery_codes import codes_left
 from twofold.ports import SealingKeys
@@ -48,6 +48,8 @@ GROUPS_MAX = 32
 GROUP_MAX = 64
 TESTS_PER_DAY = 5
 DAY_S = 86_400
+#: The purpose of a code that is only tested: it is good for nothing else.
+TEST_CODE = "test_code"
 
 
 class AuthenticatorView(msgspec.Struct, frozen=True):
@@ -194,10 +196,11 @@ class Directory:
         return cast(Done, await self._engine.decide(account_id, decide, caller))
 
     async def test_code(self, account_id: str, code: str, *, caller: Caller = LOCAL) -> Tried:
-        """What a code fits, for somebody whose codes are always wrong: never a sign-in, audited, five a day."""
+        """What a code fits, at any time and however computed: never a sign-in, audited, five a day. It is neither
+        judged nor used up, so this is for an operator alone, who has the keys; needs `caller.is_admin`."""
         answer = read_answer([code])
-        now_s = self._engine.clock.now() // MICROS_PER_S
-        key = self._engine.keys.index_digest(b"test_code", account_id.encode())
+        if not caller.is_admin:
+            raise Refused("forbidden", "only an operator may look at a code without having it judged")
 
         def decide(account: Account | None, call: Call) -> Decision:
             account = without_expired(check_usable(account), call.now)
@@ -206,8 +209,29 @@ class Directory:
 
         if await self._engine.accounts.load(account_id) is None:
             raise Refused("not_found", "there is no account of that id")
-        if not await self._engine.limits.hit(key, now_s - now_s % DAY_S, TESTS_PER_DAY):
-            raise Refused("too_many", f"a code can be tested {TESTS_PER_DAY} times a day")
+        await self._count_test(b"test_code", account_id)
+        return cast(Tried, await self._engine.decide(account_id, decide, caller))
+
+    async def test_own_code(self, account_id: str, caller: Caller) -> Done:
+        """Somebody in a session tests a code of her own, `caller.proof` for `TEST_CODE`; five a day. It is judged like
+        any other: one that fits is used up, a wrong one is charged. Raises `NotProven`, `Refused`."""
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            assert account is not None and call.proven_by  # noqa: S101, PT018 - or nobody gets here
+            return Decision(Done(), account, (call.event("code.tested", finding="fits"),))
+
+        await self._count_test(b"test_own_code", account_id)
+        return cast(Done, await self._engine.decide(account_id, decide, caller))
+
+    async def find_late_clock(self, account_id: str, code: str, caller: Caller) -> Tried:
+        """Whether a code that was judged and refused is one of the past, as a clock that is behind shows them."""
+        answer = read_answer([code])
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            account = without_expired(check_usable(account), call.now)
+            tried = self._look_back(account, answer.codes[0], call.now)
+            return Decision(tried, account, (call.event("code.tested", finding=tried.finding),))
+
         return cast(Tried, await self._engine.decide(account_id, decide, caller))
 
     async def latest_activity(
@@ -279,6 +303,26 @@ class Directory:
             raise Refused("no_factor", "this account has no authenticator that gives codes")
         ranking = ("fits", "fits_with_clock_off", "fits_with_other_parameters", "fits_nothing")
         return min(findings, key=lambda found: (ranking.index(found.finding), abs(found.steps)))
+
+    def _look_back(self, account: Account, code: str, now: int) -> Tried:
+        findings = [Tried("fits_nothing")]
+        for authenticator in account.authenticators:
+            if authenticator.factor != "totp" or authenticator.state != "active":
+                continue
+            # As in judging: one whose seed cannot be opened does not stop the others.
+            if self._credentials.is_available(account.id, authenticator):
+                otp = self._credentials.read_otp(account.id, authenticator)
+                found = diagnose_late_clock(
+                    otp.secret, code, algorithm=otp.algorithm, digits=otp.digits, period_s=otp.period_s, now=now
+                )
+                findings.append(msgspec.structs.replace(found, authenticator_id=authenticator.id))
+        return min(findings, key=lambda found: (found.finding == "fits_nothing", abs(found.steps)))
+
+    async def _count_test(self, kind: bytes, account_id: str) -> None:
+        now_s = self._engine.clock.now() // MICROS_PER_S
+        key = self._engine.keys.index_digest(kind, account_id.encode())
+        if not await self._engine.limits.hit(key, now_s - now_s % DAY_S, TESTS_PER_DAY):
+            raise Refused("too_many", f"a code can be tested {TESTS_PER_DAY} times a day")
 
     def _open_profile(self, account: Account) -> Profile:
         if account.sealed_profile is None:

@@ -53,6 +53,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 def examine(settings: Settings, *, ntp_server: str) -> list[Finding]:
     """Every finding, in the order in which they are worth reading."""
+    settings = _with_stored_url(settings)
     return [
         check_clock(settings, ntp_server),
         check_public_url(settings),
@@ -228,6 +229,19 @@ def check_senders(path: Path) -> Finding:
             return Finding("senders", "unknown", f"not checked: the database cannot be read ({error})")
     notices = f"; {waiting} wait for it" if waiting else ""
     return Finding("senders", "ok", f"notices go to the log of `twofold serve`{notices}")
+
+
+def _with_stored_url(settings: Settings) -> Settings:
+    """The settings with the PUBLIC_URL that the set-up page stored, where nobody sets another one. Only looked at: the
+    server believes it after checking its signature."""
+    if settings.public_url is not None or not settings.sqlite_path.exists():
+        return settings
+    try:
+        rows = _read(settings.sqlite_path, "SELECT value FROM settings WHERE name = 'public_url'")
+    except sqlite3.Error:
+        return settings
+    url = next((value.partition(":")[2] for (value,) in rows), None)
+    return msgspec.structs.replace(settings, public_url=url)
 
 
 async def _open_keys(provider: FileKeyProvider, path: Path) -> int:

@@ -56,6 +56,7 @@ class SignIn:
         self._sessions = sessions
         self._limits = limits
         self._refused: Counter[tuple[str, str]] = Counter()
+        self._tampered: dict[str, TamperedRecord] = {}
 
     async def find(self, token: str, user_agent: str | None) -> tuple[Bearer, Account] | Ending | None:
         """The session of a token with its account, or why it counts no more; None for a token that names none."""
@@ -83,6 +84,7 @@ class SignIn:
         """The password step. `Verified.session` is the token of a session that is pending, or enrolling where there is
         no second factor yet. Raises `Refused("disabled")` after the right password only, `Busy`, `InvalidInput`."""
         name = spell_name(name)
+        folded = fold_name(name)
         account_id, account = await self._find_account(name)
         now, context = self._engine.clock.now(), guest.context
         is_known = account is not None and find_known_browser(account, context.browser, now) is not None
@@ -90,7 +92,7 @@ class SignIn:
             log_refusal(context.ip, "blocked")
             return TooMany(guest.blocked_for_s, "network")
         admitted = await self._limits.admit(
-            name.casefold(),
+            folded,
             context.ip,
             is_known=is_known,
             is_behind_unknown_proxy=guest.is_behind_unknown_proxy,
@@ -99,15 +101,19 @@ class SignIn:
             log_refusal(context.ip, "limit_network" if admitted.over == "network" else "limit_name")
             return admitted
         is_right = True  # unless it is judged wrong: what is never judged costs nothing
+        unfinished: list[str] = []
         try:
             answer = await self._credentials.check_password(
-                account, account_id, password, address=_address_of(guest), is_known=is_known, now=now
+                account, folded, password, address=_address_of(guest), is_known=is_known, now=now
             )
             is_right = answer is not None
-            if answer is not None:
+            if account is not None and answer is not None:
+                unfinished = [] if is_known else await self._find_unfinished(account)
                 return await self._open(account_id, answer, Caller("pages", context=context), next_path)
         finally:
-            await self._limits.settle(admitted, is_right=is_right, is_account=account is not None)
+            await self._limits.settle(
+                admitted, is_right=is_right, is_account=account is not None, unfinished=unfinished
+            )
         self._count_refused(account, context.ip)
         log_refusal(context.ip, "wrong_password")
         return Rejected("wrong_password")
@@ -115,9 +121,9 @@ class SignIn:
     async def check_current_password(self, bearer: Bearer, password: str, guest: Guest) -> Rejected | TooMany | None:
         """Ask a person who is signed in for the password again, under the same limits; None if it is right."""
         account = await self._engine.accounts.load(bearer.session.account_id)
-        context, name = guest.context, bearer.session.account_id
+        context, name, now = guest.context, fold_name(bearer.session.account_id), self._engine.clock.now()
         admitted = await self._limits.admit(
-            name.casefold(), context.ip, is_known=False, is_behind_unknown_proxy=guest.is_behind_unknown_proxy
+            name, context.ip, is_known=False, is_behind_unknown_proxy=guest.is_behind_unknown_proxy
         )
         if isinstance(admitted, TooMany):
             log_refusal(context.ip, "limit_network" if admitted.over == "network" else "limit_name")
@@ -129,8 +135,8 @@ class SignIn:
                 name,
                 password,
                 address=_address_of(guest),
-                is_known=True,
-                now=self._engine.clock.now(),
+                is_known=account is not None and find_known_browser(account, context.browser, now) is not None,
+                now=now,
             )
             is_right = answer is not None
         finally:
@@ -147,7 +153,8 @@ class SignIn:
         if account is not None and answer.kind == "recovery":
             address = None if context.ip is None else network_of(context.ip)
             now = self._engine.clock.now()
-            answer = await self._credentials.prove(account, answer, address=address, is_known=True, now=now)
+            is_known = find_known_browser(account, context.browser, now) is not None
+            answer = await self._credentials.prove(account, answer, address=address, is_known=is_known, now=now)
         return Question(answer, purpose=purpose)
 
     async def prove(self, bearer: Bearer, caller: Caller) -> Done:
@@ -222,10 +229,14 @@ class SignIn:
         await self._engine.decide(account_id, decide, caller)
 
     async def record_refused(self) -> None:
-        """Write down the wrong passwords of the last minute: one event for each account and network, with a count.
+        """Write down the wrong passwords of the last minute, one event for each account and network, with a count; and
+        raise the alarm for each account that was found changed from outside.
 
         Not written while the person waits: a name that somebody has would take longer than one that nobody has.
         """
+        tampered, self._tampered = self._tampered, {}
+        for account_id, error in tampered.items():
+            await self._engine.raise_alarm(account_id, error)
         counted, self._refused = self._refused, Counter()
         for (account_id, network), failures in counted.items():
 
@@ -247,15 +258,29 @@ class SignIn:
 
         return cast(Verified | Rejected, await self._engine.decide(account_id, decide, caller))
 
+    async def _find_unfinished(self, account: Account) -> list[str]:
+        """The addresses of the account's sign-ins that were begun and not completed."""
+        return [session.ip for session in await self.list_sessions(account) if session.level != "full"]
+
     async def _find_account(self, name: str) -> tuple[str, Account | None]:
         """The account of a sign-in name: spelled like that, else as names made on these pages are."""
-        folded = name.casefold()
-        exact = await self._engine.accounts.load(name)
+        folded = fold_name(name)
+        exact = await self._load(name)
         if name == folded:
             return name, exact
         # Looked for in any case, so that nobody can tell by the work which of the two there is.
-        as_made_here = await self._engine.accounts.load(folded)
+        as_made_here = await self._load(folded)
         return (name, exact) if exact is not None else (folded, as_made_here)
+
+    async def _load(self, account_id: str) -> Account | None:
+        """The account; none, to whoever gives a password, if it was changed from outside: no password is right for it,
+        and only we are told why."""
+        try:
+            return await self._engine.accounts.load(account_id)
+        except TamperedRecord as error:
+            if len(self._tampered) < _COUNTED_MAX:
+                self._tampered[account_id] = error
+            return None
 
     def _count_refused(self, account: Account | None, ip: str | None) -> None:
         if account is not None and len(self._refused) < _COUNTED_MAX:
@@ -280,9 +305,14 @@ def make_name(name: str) -> str:
     Raises `InvalidInput`.
     """
     try:
-        return check_account_id(unicodedata.normalize("NFC", name.strip().casefold()))
+        return check_account_id(fold_name(name.strip()))
     except InvalidInput as wrong:
         raise InvalidInput("name", wrong.expected) from None
+
+
+def fold_name(name: str) -> str:
+    """The one spelling of all names that differ in case only, in NFC: what folding leaves is not always in it."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def spell_name(name: str) -> str:

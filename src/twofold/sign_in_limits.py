@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import msgspec
@@ -45,14 +46,15 @@ log = logging.getLogger("twofold.sign_in")
 
 class Admitted(Discreet, frozen=True):
     """An attempt that may be judged. It ends with `settle`, however it ends. `name` is what was typed, which may be a
-    password by mistake."""
+    password by mistake; `by_name` and `by_network` are what was counted."""
 
     hidden: ClassVar = ("name",)
 
     name: str
     network: str
     window: int
-    counted: tuple[bytes, ...]
+    by_name: bytes
+    by_network: bytes | None = None
 
 
 class TooMany(msgspec.Struct, frozen=True):
@@ -96,13 +98,22 @@ class SignInLimits:
                 self._leave(network)
         return judged
 
-    async def settle(self, admitted: Admitted, *, is_right: bool, is_account: bool = False) -> None:
+    async def settle(
+        self, admitted: Admitted, *, is_right: bool, is_account: bool = False, unfinished: Iterable[str] = ()
+    ) -> None:
         """The attempt is over. Right, or never judged (`Busy`): it counts no more. Wrong: an alarm if many networks
-        fail on this name, which is told only if it is one, `is_account`."""
+        fail on this name, which is told only if it is one, `is_account`.
+
+        `unfinished` are the addresses of the account's sign-ins that still wait for their second factor. If one of them
+        is of this network, a right password goes on counting for the name: whoever has the password alone completes
+        none, and must not begin so many that the owner's make room.
+        """
         self._leave(admitted.network)
         if is_right:
-            for key in admitted.counted:
-                await self._limits.take_back(key, admitted.window)
+            if admitted.by_network is not None:
+                await self._limits.take_back(admitted.by_network, admitted.window)
+            if all(_network_of(ip) != admitted.network for ip in unfinished):
+                await self._limits.take_back(admitted.by_name, admitted.window)
             return
         name, network = _encode(admitted.name), admitted.network.encode()
         if await self._is_spread("names", name, network, admitted.window, NETWORKS_PER_NAME_ALARM):
@@ -131,7 +142,7 @@ class SignInLimits:
         by_name = self._engine.keys.index_digest(b"sign_in.name", _encode(name), network.encode())
         if not await self._limits.hit(by_name, window, NAME_NETWORK_PER_WINDOW):
             return TooMany(window + WINDOW_S - now_s, "name")
-        return Admitted(name, network, window, (by_network, by_name) if is_within else (by_name,))
+        return Admitted(name, network, window, by_name, by_network if is_within else None)
 
     async def _count_known(self, name: str, network: str) -> Admitted | TooMany:
         now_s, window = self._window(WINDOW_S)
@@ -139,7 +150,7 @@ class SignInLimits:
         if not await self._limits.hit(by_name, window, KNOWN_PER_WINDOW):
             return TooMany(window + WINDOW_S - now_s, "name")
         self._under_way[network] += 1
-        return Admitted(name, network, window, (by_name,))
+        return Admitted(name, network, window, by_name)
 
     def _window(self, length_s: int) -> tuple[int, int]:
         """The time, and when the window that it is in began; both in seconds."""

@@ -1,5 +1,6 @@
 """`twofold doctor`: every finding beside the same deployment when it is sound. Time servers are sockets of the test."""
 
+import asyncio
 import json
 import os
 import re
@@ -13,8 +14,11 @@ from pathlib import Path
 import pytest
 from tests.certificates import make_certificate
 from tests.cli.conftest import Invoke
+from tests.deployments import open_for_test
 
 from twofold import doctor
+from twofold.config import Settings
+from twofold.setup_link import put_public_url
 
 Serve = Callable[..., str]
 
@@ -262,3 +266,20 @@ def test_full_disk_is_a_problem_before_it_is_full(
     for free, state in ((900 << 20, "warning"), (50 << 20, "problem")):
         monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: type("Usage", (), {"free": free}))
         assert examined()["disk"]["state"] == state
+
+
+def test_the_address_that_was_chosen_at_set_up_is_looked_at_unless_another_one_is_set(tmp_path: Path) -> None:
+    async def choose() -> None:
+        deployment = await open_for_test(tmp_path)
+        await put_public_url(deployment.store, deployment.keyring, "https://login.example.com")
+        await deployment.close()
+
+    asyncio.run(choose())
+
+    def find(settings: Settings) -> dict[str, str]:
+        return {found.check: found.finding for found in doctor.examine(settings, ntp_server="127.0.0.1:9")}
+
+    stored = find(Settings(data_dir=tmp_path))
+    assert stored["public url"] == "https://login.example.com"
+    assert "share its address" in stored["proxies"]
+    assert find(Settings(data_dir=tmp_path, public_url="http://localhost"))["public url"] == "http://localhost"

@@ -1,6 +1,7 @@
 """`serve` and `setup-link`, and the other commands beside a running server, on the same file."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -130,3 +131,17 @@ def test_many_commands_at_once_beside_a_server_count_each_code_once(
     printed = [process.communicate(timeout=20)[0] for process in running]
     assert sorted(process.returncode for process in running) == [0, 1, 1, 1], printed
     assert printed.count("verified (totp)\n") == 1
+
+
+def test_serving_says_where_people_reach_it_if_that_is_elsewhere(clock: Clock) -> None:
+    command = [sys.executable, "-m", "twofold", "serve", "--port", "0"]
+    environment = {**os.environ, "TWOFOLD_PUBLIC_URL": "https://login.example.com", "TWOFOLD_TRUSTED_PROXIES": "none"}
+    environment.pop("TWOFOLD_TEST_CLOCK", None)
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        try:
+            assert run.stdout.readline().startswith("listening on http://localhost:")
+            assert run.stdout.readline() == "people reach it at https://login.example.com\n"
+            assert "https://login.example.com/setup?token=" in run.stdout.readline()
+        finally:
+            run.kill()

@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from twofold.core.activity import Activity, RefusedCodes, find_refused_codes, leave_out_first_steps, read_activity
+from twofold.core.activity import (
+    Activity,
+    RefusedCodes,
+    find_refused_codes,
+    is_sign_in_before,
+    leave_out_first_steps,
+    read_activity,
+)
 from twofold.core.audit import EventRow
 from twofold.core.session import Session
 
@@ -55,6 +62,13 @@ def test_codes_refused_since_the_sign_in_before_are_found_newest_first() -> None
         refused(600, ip="192.0.2.9"),
     ]
     assert find_refused_codes(found, SESSION) == RefusedCodes(3, ("192.0.2.1", "192.0.2.66"), 700)
+
+
+def test_what_happened_is_looked_through_back_to_a_sign_in_before_this_session() -> None:
+    assert is_sign_in_before(sign_in(700), SESSION)
+    assert not is_sign_in_before(sign_in(1300), SESSION)
+    assert not is_sign_in_before(sign_in(999, "pages:se_own"), SESSION)
+    assert not is_sign_in_before(event("password.accepted", 700), SESSION)
 
 
 def test_what_was_typed_wrongly_in_this_session_is_its_own_affair() -> None:

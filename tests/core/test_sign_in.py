@@ -90,6 +90,20 @@ def test_asvs_6_3_5_a_sign_in_in_a_browser_that_is_not_known_is_told_and_one_in_
     assert ledger.notices.count("browser.added") == 2
 
 
+def test_a_session_tells_whether_it_was_begun_in_a_known_browser_of_the_account() -> None:
+    browser, phone = signed_in()
+    assert browser.session is not None
+    assert not browser.session.is_known
+    verified = browser.give_code(browser.ledger.next_code(phone))
+    assert isinstance(verified, Verified)
+    known, stranger = Browser(browser.ledger), Browser(browser.ledger)
+    known.give_password(browser=verified.browser)
+    stranger.give_password(browser="of another account")
+    assert known.session is not None
+    assert stranger.session is not None
+    assert (known.session.is_known, stranger.session.is_known) == (True, False)
+
+
 def test_a_wrong_code_leaves_the_session_pending_under_its_token() -> None:
     ledger, phone = a_person()
     browser = Browser(ledger)
@@ -303,6 +317,18 @@ def test_a_session_enrolls_for_a_quarter_of_an_hour_after_a_code_for_just_that()
     ledger.clock.advance(30)
     assert isinstance(confirm(browser, begun), Confirmed)
     assert level(browser) == "full"
+    with pytest.raises(Refused):
+        enroll(browser)
+
+
+def test_whoever_signed_in_with_a_recovery_code_adds_the_new_phone_without_another_one() -> None:
+    ledger, _ = a_person()
+    browser = Browser(ledger)
+    browser.give_password()
+    assert isinstance(browser.give_code(ledger.recovery_codes[0]), Verified)
+    begun = enroll(browser)
+    ledger.clock.advance(30)
+    assert isinstance(confirm(browser, begun), Confirmed)
     with pytest.raises(Refused):
         enroll(browser)
 

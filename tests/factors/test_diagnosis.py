@@ -5,7 +5,7 @@ import pytest
 from twofold.core.clock import in_seconds
 from twofold.core.decision import Tried
 from twofold.crypto.otp import code_at, step_at
-from twofold.factors.diagnosis import COUNTER_SEARCH, diagnose_hotp, diagnose_totp
+from twofold.factors.diagnosis import COUNTER_SEARCH, diagnose_hotp, diagnose_late_clock, diagnose_totp
 
 SECRET = b"12345678901234567890"
 NOW_S = 1_700_000_010
@@ -15,6 +15,10 @@ STEP = step_at(NOW_S, 30)
 def totp(code: str, **changes: object) -> Tried:
     parameters = {"algorithm": "SHA1", "digits": 6, "period_s": 30, **changes}
     return diagnose_totp(SECRET, code, now=in_seconds(NOW_S), **parameters)  # type: ignore[arg-type]
+
+
+def late(code: str, *, period_s: int = 30) -> Tried:
+    return diagnose_late_clock(SECRET, code, algorithm="SHA1", digits=6, period_s=period_s, now=in_seconds(NOW_S))
 
 
 def hotp(code: str, counter: int = 50) -> Tried:
@@ -28,7 +32,22 @@ def test_a_code_of_now_fits(ahead: int) -> None:
 
 @pytest.mark.parametrize("ahead", [-1440, -120, -2, 2, 10, 1440])
 def test_a_code_within_twelve_hours_tells_by_how_many_steps_the_clock_is_off(ahead: int) -> None:
-    assert totp(code_at(SECRET, STEP + ahead)) == Tried("fits_with_clock_off", steps=ahead)
+    assert totp(code_at(SECRET, STEP + ahead)) == Tried("fits_with_clock_off", steps=ahead, clock_offset_s=ahead * 30)
+
+
+@pytest.mark.parametrize("ahead", [-1440, -20, -1])
+def test_the_owner_is_told_of_a_code_of_the_past(ahead: int) -> None:
+    assert late(code_at(SECRET, STEP + ahead)) == Tried("fits_with_clock_off", steps=ahead, clock_offset_s=ahead * 30)
+
+
+@pytest.mark.parametrize("code", [code_at(SECRET, STEP + ahead) for ahead in (-1441, 0, 1, 2, 20, 1440)])
+def test_the_owner_is_told_of_no_code_that_is_right_now_or_later(code: str) -> None:
+    assert late(code) == Tried("fits_nothing")
+
+
+def test_the_distance_of_a_clock_counts_the_period_of_its_codes() -> None:
+    code = code_at(SECRET, step_at(NOW_S, 60) - 5)
+    assert late(code, period_s=60) == Tried("fits_with_clock_off", steps=-5, clock_offset_s=-300)
 
 
 def test_the_nearest_of_several_fitting_steps_is_told() -> None:
@@ -70,6 +89,7 @@ def test_a_code_that_fits_nothing_says_so() -> None:
 def test_trap_10_what_is_no_code_fits_nothing_and_breaks_nothing(code: str) -> None:
     assert totp(code) == Tried("fits_nothing")
     assert hotp(code) == Tried("fits_nothing")
+    assert late(code) == Tried("fits_nothing")
 
 
 @pytest.mark.parametrize("ahead", [0, 5, 9])

@@ -170,10 +170,16 @@ async def test_pages_opened_under_another_loopback_name_go_to_the_public_one(
     ["evil.example", "localhost", "localhost:8001", "localhost.evil.example:8000", "127.0.0.1.:8000", "[::2]:8000"],
 )
 async def test_a_foreign_host_is_told_that_it_is_elsewhere(server: Server, host: str) -> None:
-    for path in ("/api/v1/accounts", "/sign-in", "/openapi.json", "/.well-known/jwks.json", "/setup", "/"):
+    for path in ("/api/v1/accounts", "/openapi.json", "/.well-known/jwks.json"):
         problem = assert_problem(await ask(server, path, host), 421, "bad_request")
         assert "http://localhost:8000" in problem["detail"]
         assert "evil" not in problem["detail"]
+    for path in ("/sign-in", "/setup", "/"):
+        page = await ask(server, path, host)
+        assert (page.status_code, page.headers["content-type"]) == (421, "text/html; charset=utf-8")
+        # In its words, and in no address: what somebody sends as Host leads nowhere.
+        assert f"<bdi>{host}</bdi>" in page.text
+        assert re.findall(r'href="(http[^"]*)"', page.text) == ["http://localhost:8000"]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "10.0.0.7:8000", "", "a b", "localhost:8001"])

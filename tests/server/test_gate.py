@@ -342,6 +342,17 @@ class TestRefusedNetworks:
         assert mallory.page.status == 200
         assert (await mallory.send(name="cy", password=PASSWORD)).status == 429
 
+    async def test_a_header_of_a_proxy_does_not_lift_what_an_administrator_refused(self, server: Server) -> None:
+        inside = Visitor(server, address="10.0.0.7")
+        inside.http.headers["x-forwarded-for"] = "1"
+        await self.block(server, "10.0.0.7")
+        # The limits took one behind this proxy for all of them, so theirs is passed.
+        assert (await inside.open("/sign-in")).status == 200
+        await server.deployment.networks.add("10.0.0.0/24")
+        assert (await inside.open("/sign-in")).status == 429
+        await server.deployment.networks.lift("10.0.0.0/24")
+        assert (await inside.open("/sign-in")).status == 200
+
     async def test_too_many_wrong_passwords_refuse_the_network(self, server: Server) -> None:
         visitor = Visitor(server)
         await visitor.open("/sign-in")

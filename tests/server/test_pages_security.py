@@ -3,12 +3,14 @@
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from tests.server.conftest import Server
-from tests.server.visitors import IPHONE, PASSWORD, Person, add_app, add_person
+from tests.server.visitors import ADMIN, IPHONE, PASSWORD, Person, add_app, add_person
 
 from twofold.core.throttle import FAILURES_MAX
+from twofold.sign_in_limits import NAME_NETWORK_PER_WINDOW, WINDOW_S
 
 TABLET = base64.b32encode(b"a tablet of somebody").decode()
 NEW_PASSWORD = "amber lighthouse 2031"
@@ -394,3 +396,29 @@ async def test_only_a_full_session_gets_here(server: Server) -> None:
     for path in ("/security", "/security/password", "/security/recovery-codes", "/security/test", "/security/activity"):
         assert (await pending.open(path)).path == "/sign-in/code"
         assert (await Person(server).open(path)).path == "/sign-in"
+
+
+async def test_a_recovery_code_beside_a_password_is_hashed_within_the_limits_of_the_password_only(
+    server: Server, bo: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed = await server.deployment.verifier.renew_recovery_codes("bo", caller=ADMIN)
+    hashes: list[str] = []
+    pool = server.deployment.verifier._engine.pool
+    run = pool.run
+
+    async def count(work: Callable[[], object], **options: Any) -> object:
+        hashes.append(options["account_id"])
+        return await run(work, **options)
+
+    monkeypatch.setattr(pool, "run", count)
+    await bo.open("/security/password")
+    for _ in range(NAME_NETWORK_PER_WINDOW):
+        page = await bo.send(password="wrong " * 3, new_password=NEW_PASSWORD, code=renewed.recovery_codes[0])
+        assert page.status == 422
+    assert len(hashes) == NAME_NETWORK_PER_WINDOW, "one for each password, and none for the code"
+    page = await bo.send(password=bo.password, new_password=NEW_PASSWORD, code=renewed.recovery_codes[0])
+    assert (page.status, len(hashes)) == (429, NAME_NETWORK_PER_WINDOW)
+    server.clock.pass_s(WINDOW_S)
+    page = await bo.send(password=bo.password, new_password=NEW_PASSWORD, code=renewed.recovery_codes[0])
+    assert (page.status, page.path) == (200, "/security")
+    assert len(hashes) == NAME_NETWORK_PER_WINDOW + 3, "the old password, the code, the new password"

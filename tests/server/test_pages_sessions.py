@@ -245,6 +245,7 @@ def test_everything_alarming_is_a_kind_of_event() -> None:
         ),
         ("enrollment.begun", {"replaces": "au_1"}, "A new phone was begun to be set up in place of an old one"),
         ("recovery_codes.made", {"codes": 10}, "10 recovery codes were made; older ones are dead"),
+        ("code.accepted", {"purpose": "test_code"}, "A code that was tested was used up"),
         ("code.tested", {"finding": "fits"}, "A code was tested, and it fits"),
         ("code.tested", {"finding": "fits_nothing"}, "A code was tested, and it does not fit"),
         ("account.role_changed", {"role": "administrator"}, "This account became an administrator's"),
@@ -252,7 +253,7 @@ def test_everything_alarming_is_a_kind_of_event() -> None:
         ("link.made", {"purpose": "reset"}, "A link to sign in and set up a new authenticator was made"),
         (
             "network.blocked",
-            {"network": "192.0.2.0/24", "until": 1_767_225_600_000_000},
+            {"network": "192.0.2.0/24", "until": "2026-01-01T00:00:00Z"},
             "The network 192.0.2.0/24 is refused until 2026-01-01 00:00:00 UTC",
         ),
         ("network.lifted", {"network": "192.0.2.0/24"}, "The network 192.0.2.0/24 is let in again"),

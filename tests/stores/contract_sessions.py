@@ -30,7 +30,7 @@ async def write(store: Store, *effects: OpenSession | EndSessions, account_id: s
 class SessionsContract:
     async def test_a_session_is_found_by_its_token_with_every_field(self, store: Store) -> None:
         session = Session(
-            "se_1", "alice", "epoch", "full", 3, 4, 50, 60, "Lynx on VMS", "192.0.2.1", "/next", "au_1", 5, 6, True
+            "se_1", "alice", "epoch", "full", 3, 4, 50, 60, "Lynx", "192.0.2.1", "/next", "au_1", 5, 6, True, True
         )
         await write(store, opening(session, "token"))
         assert await find(store, "token") == session

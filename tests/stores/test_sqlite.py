@@ -19,7 +19,7 @@ from twofold.core.account import Account
 from twofold.core.audit import Event, verify_chain
 from twofold.core.codec import Codec
 from twofold.core.decision import Decision, Done, Message
-from twofold.core.session import StoredSession, digest_token
+from twofold.core.session import SESSIONS_MAX, StoredSession, digest_token
 from twofold.errors import Busy, TamperedRecord, Unavailable
 from twofold.stores.sqlite import SqliteStore
 
@@ -283,6 +283,22 @@ async def test_sessions_whose_time_is_over_go_in_small_numbers(store: SqliteStor
         session = opening(signed_in("new", "carol", begun_at=9), f"new {left}")
         await store.transact("carol", count("carol", session))
         assert edit(path, "SELECT count(*) FROM sessions") == [(left,)]
+
+
+async def test_a_session_of_a_known_browser_makes_room_last(store: SqliteStore, path: Path) -> None:
+    owners = msgspec.structs.replace(signed_in("owner's", level="pending"), is_known=True)
+    older = signed_in("older", level="pending", begun_at=0)
+    strangers = [signed_in(f"{n}", level="pending", begun_at=2) for n in range(SESSIONS_MAX)]
+    await store.transact("alice", count("alice", opening(older, "older"), opening(owners, "owner's")))
+    await store.transact("alice", count("alice", *(opening(each, each.id) for each in strangers)))
+    held = {session.id for session in await store.list_sessions("alice")}
+    assert held == {owners.id, *(each.id for each in strangers[1:])}
+    # What was changed from outside is nobody's, and goes in its turn.
+    edit(path, "UPDATE sessions SET mac = x'00' WHERE id = ?", owners.id)
+    for name in ("new", "newer"):
+        await store.transact("alice", count("alice", opening(signed_in(name, level="pending", begun_at=3), name)))
+    assert edit(path, "SELECT count(*) FROM sessions WHERE id = ?", owners.id) == [(0,)]
+    assert edit(path, "SELECT count(*) FROM sessions") == [(SESSIONS_MAX,)]
 
 
 async def test_a_name_that_nobody_has_costs_the_same_statements(store: SqliteStore) -> None:

@@ -171,18 +171,21 @@ def test_sessions_are_seen_and_ended_one_by_one_and_all_at_once(
         other.assert_signed_out()
 
 
-def test_a_code_is_tested_without_being_used_up(new_person: NewPerson, plain_visitor: NewVisitor) -> None:
+def test_a_code_that_is_tested_is_no_sign_in_and_is_used_up(new_person: NewPerson, plain_visitor: NewVisitor) -> None:
     bo = new_person(plain_visitor())
     bo.sign_in()
     bo.clock.advance()
     page = bo.visitor.open("/security/test")
-    good = bo.visitor.send(code=bo.code()).main.text
+    code = bo.code()
+    good = bo.visitor.send(code=code).main.text
     assert good != page.main.text
     bo.visitor.open("/security/test")
     bad = bo.visitor.send(code=bo.wrong_code()).main.text
     assert bad != good
     bo.sign_out()
     bo.give_password()
+    assert bo.give_code(code).path != "/security"
+    bo.clock.advance()
     assert bo.give_code(bo.code()).path == "/security"
 
 

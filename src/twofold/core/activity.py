@@ -67,7 +67,7 @@ def find_refused_codes(newest_first: Iterable[Activity], session: Session) -> Re
         if activity.text("application") == f"{PAGES}:{session.id}":
             continue
         since = activity.at
-        if activity.is_sign_in and activity.at < session.begun_at:
+        if is_sign_in_before(activity, session):
             break
         if activity.kind == "code.refused":
             refused.append(activity)
@@ -75,6 +75,12 @@ def find_refused_codes(newest_first: Iterable[Activity], session: Session) -> Re
         return None
     addresses = dict.fromkeys(activity.text("ip") for activity in refused if activity.text("ip"))
     return RefusedCodes(len(refused), tuple(addresses), since)
+
+
+def is_sign_in_before(activity: Activity, session: Session) -> bool:
+    """Whether somebody was let in by it before this session: so far back its owner has seen what happened."""
+    is_own = activity.text("application") == f"{PAGES}:{session.id}"
+    return activity.is_sign_in and activity.at < session.begun_at and not is_own
 
 
 def _is_first_step(activity: Activity, next_: Activity | None) -> bool:

@@ -133,12 +133,14 @@ class Refusal(msgspec.Struct, frozen=True, tag=True):
 
 
 class Tried(msgspec.Struct, frozen=True, tag=True):
-    """What a test of a code found (`account test`); never a sign-in."""
+    """What a test of a code found; never a sign-in. `steps` counts steps or presses, negative behind; `clock_offset_s`
+    are the seconds that these are."""
 
     finding: Literal["fits", "fits_with_clock_off", "fits_with_other_parameters", "fits_nothing"]
     authenticator_id: str | None = None
     steps: int = 0
     parameters: str | None = None
+    clock_offset_s: int | None = None
 
 
 class Stale(msgspec.Struct, frozen=True, tag=True):

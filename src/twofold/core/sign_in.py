@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import msgspec
 
-from twofold.core.account import FIRST_FACTOR, Account, epoch_claim, find_known_browser
+from twofold.core.account import FIRST_FACTOR, RECOVERY, Account, epoch_claim, find_known_browser
 from twofold.core.attempt import Call
 from twofold.core.audit import Event
 from twofold.core.clock import MICROS_PER_S
@@ -195,13 +195,16 @@ def _go_on(
         session = msgspec.structs.replace(
             session, level="full", begun_at=call.now, expires_at=expires_at, idle_ttl_s=limits.idle_ttl_s
         )
+    # Who signs in with a recovery code has lost the phone: it must not take another code to add the new one.
+    is_lost = isinstance(outcome, Verified) and outcome.factor == RECOVERY
+    may_enroll = purpose == ENROLL or is_lost
     session = msgspec.structs.replace(
         session,
         epoch=epoch_claim(account),
         seen_at=call.now,
         via=via,
         proved_at=call.now,
-        may_enroll_until=call.now + ENROLLMENT_GRANT_TTL_S * MICROS_PER_S if purpose == ENROLL else 0,
+        may_enroll_until=call.now + ENROLLMENT_GRANT_TTL_S * MICROS_PER_S if may_enroll else 0,
     )
     # A browser is known in one epoch only: its value of the one before would name nobody.
     is_same_epoch = session.epoch == bearer.session.epoch

@@ -38,6 +38,7 @@ from twofold.server.templates import Site, Templates
 from twofold.server.words import Sentence, Words
 
 API_BEGINNING = b"/api/"
+STATIC_BEGINNING = b"/static/"
 OPENAPI_PATHS = ("/api/v1/openapi.json", "/openapi.json")
 #: For machines: answered under every name of this host, while pages have one address.
 MACHINE_PATHS = frozenset({path.encode() for path in OPENAPI_PATHS} | {b"/.well-known/jwks.json"})
@@ -87,18 +88,34 @@ def create_app(deployment: Deployment, *, clock: Callable[[], float] = monotonic
         exception_handlers={HTTPException: show_refusal, Exception: show_failure},
     )
     everything_else.router.redirect_slashes = False
-    return Gate(public_url, api, everything_else)
+
+    async def tell_foreign(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        response = stranger(house, request).tell(
+            Sentence("This site has another address"),
+            Sentence(
+                "You opened %(host)s; it answers to %(url)s alone.",
+                {"host": request.headers.get("host", ""), "url": public_url},
+            ),
+            Sentence("Open that address. If it is your server and should be another one: set TWOFOLD_PUBLIC_URL."),
+            status=421,
+            links=((Sentence("Open the address of the site"), public_url),),
+        )
+        await response(scope, receive, send)
+
+    return Gate(public_url, api, everything_else, tell_foreign)
 
 
 class Gate:
     """What every request passes first: its Host is checked, and its answer gets the security headers."""
 
-    def __init__(self, public_url: str, api: ASGIApp, everything_else: ASGIApp) -> None:
+    def __init__(self, public_url: str, api: ASGIApp, everything_else: ASGIApp, tell_foreign: ASGIApp) -> None:
         self._public_url = public_url
         self._hosts = Hosts(public_url)
         self._headers = SecurityHeaders(public_url)
         self._api = api
         self._everything_else = everything_else
+        self._tell_foreign = tell_foreign
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -113,7 +130,9 @@ class Gate:
         path: bytes = scope["raw_path"]
         is_api = path.startswith(API_BEGINNING)
         try:
-            redirection = None if path in PROBE_PATHS else self._check_host(scope, is_page=not is_api)
+            # Also for the page that tells a foreign Host where this site is: it has a style too.
+            is_open = path in PROBE_PATHS or path.startswith(STATIC_BEGINNING)
+            redirection = None if is_open else self._check_host(scope, is_page=not is_api)
         except Problem as problem:
             await _send_problem(problem, send_with_headers)
             return
@@ -125,6 +144,8 @@ class Gate:
         if standing == "own":
             return None
         if standing == "foreign":
+            if is_page and scope["raw_path"] not in MACHINE_PATHS:
+                return self._tell_foreign
             raise Problem(421, "bad_request", f"this server answers to {self._public_url}, its PUBLIC_URL, alone")
         if not is_page or scope["raw_path"] in MACHINE_PATHS:
             return None

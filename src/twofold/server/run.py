@@ -85,6 +85,8 @@ async def _serve(settings: Settings, door: _Door, warnings: Sequence[str]) -> No
 async def _serve_opened(opened: Deployment, door: _Door) -> None:
     await note_url(opened.store, opened.keyring, opened.public_url)
     greeting = f"listening on {door.url}"
+    if opened.public_url != door.default_url:
+        greeting += f"\npeople reach it at {opened.public_url}"
     if not await opened.administration.has_administrator():
         link = await new_link(opened.store, opened.keyring, opened.clock, opened.entropy, opened.public_url)
         greeting += f"\nset-up link, good for one day: {link}"

@@ -17,7 +17,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from twofold.server import static
-from twofold.server.words import Sentence, Speech, Value, Wait, inert, rfc3339
+from twofold.server.words import AnyOf, Sentence, Speech, Value, Wait, inert, rfc3339
 
 GROUP_LENGTH: Final = 4
 
@@ -151,6 +151,8 @@ def _as_html(speech: Speech, value: Value) -> Markup:
         case Sentence():
             places = {name: _as_html(speech, each) for name, each in speech.values(value).items()}
             return escape(speech.translate(value)) % places
+        case AnyOf(items=items):
+            return Markup(speech.listing([_as_html(speech, each) for each in items], style="or"))  # noqa: S704
         case Sequence():
             # What the language puts between the items is its own; the items are harmless already.
             return Markup(speech.listing([_as_html(speech, each) for each in value]))  # noqa: S704

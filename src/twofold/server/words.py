@@ -53,6 +53,12 @@ class Moment(msgspec.Struct, frozen=True):
     micros: int
 
 
+class AnyOf(msgspec.Struct, frozen=True):
+    """Things of which one will do: "a, b, or c"."""
+
+    items: Sequence[str | Sentence]
+
+
 class Sentence(msgspec.Struct, frozen=True):
     """Something to say, translated only when it is shown.
 
@@ -72,7 +78,7 @@ def counted(one: str, many: str, count: int, **values: Value) -> Sentence:
 
 
 #: What may stand in a place of a sentence. Text is shown as it is, whoever wrote it; a sequence becomes "a, b, and c".
-Value: TypeAlias = "str | int | Sentence | Duration | Wait | Moment | Sequence[str | Sentence]"
+Value: TypeAlias = "str | int | Sentence | Duration | Wait | Moment | AnyOf | Sequence[str | Sentence]"
 
 
 class Speech:
@@ -114,15 +120,17 @@ class Speech:
                 return self.duration(seconds)
             case Moment(micros=micros):
                 return self.exact(micros)
+            case AnyOf(items=items):
+                return self.listing([self.write(each) for each in items], style="or")
         return self.listing([self.write(each) for each in value])
 
     def number(self, number: float) -> str:
         """Digits as the language groups them: 1,234.5."""
         return format_decimal(number, locale=self.locale)
 
-    def listing(self, items: Sequence[str]) -> str:
-        """Several things in one line: a, b, and c."""
-        return format_list(items, locale=self.locale)
+    def listing(self, items: Sequence[str], *, style: Literal["standard", "or"] = "standard") -> str:
+        """Several things in one line: a, b, and c; or, where one will do: a, b, or c."""
+        return format_list(items, style=style, locale=self.locale)
 
     def duration(self, seconds: int) -> str:
         """Hours, minutes and seconds, the two largest; never less than there is to wait."""

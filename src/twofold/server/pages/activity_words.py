@@ -12,6 +12,7 @@ from twofold.core.account import RECOVERY, Account
 from twofold.core.activity import PAGES, Activity
 from twofold.core.attempt import LOCAL_APPLICATION
 from twofold.core.user_agent import describe_browser
+from twofold.directory import TEST_CODE
 from twofold.server.words import Sentence
 
 
@@ -91,6 +92,8 @@ def _tell_where(activity: Activity) -> Sentence:
 
 
 def _tell_accepted(activity: Activity, _: Account) -> Sentence:
+    if activity.text("purpose") == TEST_CODE:
+        return Sentence("A code that was tested was used up")
     if not activity.is_sign_in:
         return Sentence("A fresh code allowed a change")
     if activity.text("factor") == RECOVERY:

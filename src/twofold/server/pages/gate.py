@@ -146,7 +146,7 @@ def _refuse(visit: Visit, page: Page) -> Response | None:
             return None
         return visit.tell(
             Sentence("This is for administrators"),
-            Sentence("You are signed in as %(name)s, who is none.", {"name": visit.owner.id}),
+            Sentence("You are signed in as %(name)s, who is not an administrator.", {"name": visit.owner.id}),
             status=403,
             links=((Sentence("Your security"), "/security"),),
         )

@@ -275,7 +275,7 @@ def _show_link(visit: Visit, account_id: str, token: str) -> Response:
 def _tell_oneself(visit: Visit) -> Response:
     return visit.tell(
         Sentence("You cannot do this to yourself"),
-        Sentence("Nobody decides on the own account here, so that no single mistake or stolen session is enough."),
+        Sentence("Nobody decides on their own account here, so that no single mistake or stolen session is enough."),
         Sentence("Ask another administrator, or use “twofold account” on the server. Your own things are here:"),
         status=409,
         links=((Sentence("Your security"), "/security"),),

@@ -206,7 +206,7 @@ ACTS = (
         Sentence("Take administration away from %(name)s?"),
         lambda _: (
             Sentence("Other people's accounts are out of reach at once."),
-            Sentence("Whoever is signed in as this person is signed out. The own account stays as it is."),
+            Sentence("Whoever is signed in as this person is signed out. Password and second factor stay as they are."),
         ),
         Sentence("This person is not an administrator any more."),
         lambda view: view.role == "administrator" and _is_readable(view),

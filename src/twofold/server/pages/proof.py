@@ -1,4 +1,4 @@
-"""The fresh code that comes with an act on others: judged on the administrator's own account, before the act."""
+"""The fresh code that comes with an act: the form that asks for it, and why it was not taken."""
 
 from __future__ import annotations
 
@@ -41,13 +41,17 @@ def ask(
 ) -> Response:
     """A form with a box for the code, and what was wrong the last time: with the code, or with fields by name."""
     wait_s = problem.wait_s if problem else None
+    errors = dict(errors or {})
+    if problem is not None:
+        # What to do is said at the box itself, where whoever cannot see the page finds it.
+        errors.setdefault("code", problem.what_to_do)
     return visit.show(
         template,
         status=429 if wait_s else 422 if problem or errors else 200,
         retry_after_s=wait_s,
         problem=problem,
-        errors=errors or {},
-        failed=bool(problem or errors),
-        has_letters="letters" in visit.request.query_params,
+        errors=errors,
+        failed=bool(errors),
+        has_letters="letters" in visit.request.query_params or any(map(str.isalpha, visit.field("code"))),
         **values,
     )

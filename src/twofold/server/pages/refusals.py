@@ -11,7 +11,7 @@ from typing import NamedTuple
 from twofold.core.decision import Rejected, Throttled, Way
 from twofold.core.throttle import DELAY_MAX_S
 from twofold.errors import InvalidInput, RefusalCode
-from twofold.server.words import Duration, Moment, Sentence, Value, Wait
+from twofold.server.words import AnyOf, Duration, Moment, Sentence, Value, Wait
 
 
 class Explanation(NamedTuple):
@@ -31,7 +31,7 @@ def explain_open_ways(ways: Sequence[Way]) -> Sentence | None:
         "recovery_codes": Sentence("a recovery code"),
         "three_codes": Sentence("three codes in a row"),
     }
-    return Sentence("Without waiting: %(ways)s.", {"ways": [named[way] for way in ways]}) if ways else None
+    return Sentence("Without waiting: %(ways)s.", {"ways": AnyOf([named[way] for way in ways])}) if ways else None
 
 
 def explain_code(outcome: Rejected | Throttled, now: int) -> Explanation:

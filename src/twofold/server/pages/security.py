@@ -11,19 +11,19 @@ from collections.abc import Mapping
 from starlette.responses import Response
 
 from twofold.core.account import FIRST_FACTOR, RECOVERY
-from twofold.core.activity import find_refused_codes, leave_out_first_steps
+from twofold.core.activity import Activity, find_refused_codes, is_sign_in_before, leave_out_first_steps
 from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import Rejected
 from twofold.core.factor import read_answer
 from twofold.core.health import assess_health
-from twofold.directory import DAY_S, TESTS_PER_DAY, AccountView, AuthenticatorView
+from twofold.directory import DAY_S, TEST_CODE, TESTS_PER_DAY, AccountView, AuthenticatorView
 from twofold.engine import Caller, NotProven
 from twofold.errors import InvalidInput, Refused
 from twofold.server.pages.activity_words import tell
 from twofold.server.pages.health_words import say_health
 from twofold.server.pages.proof import ask, explain_unproven
 from twofold.server.pages.refusals import Explanation, explain_input, explain_new_password
-from twofold.server.pages.security_words import explain_done, explain_test, explain_too_many, explain_warnings
+from twofold.server.pages.security_words import explain_done, explain_misfit, explain_too_many, explain_warnings
 from twofold.server.pages.sessions import find_this_browser, list_browsers
 from twofold.server.pages.visit import Visit
 from twofold.server.words import Sentence, Wait
@@ -34,15 +34,16 @@ Errors = Mapping[str, Sentence]
 
 EVENTS_SHOWN = 10
 SESSIONS_SHOWN = 10
-#: So far back codes that were refused are looked for.
+#: So many events are read at a time to find the codes that were refused since the sign-in before, and so many in all.
 EVENTS_LOOKED_AT = 50
+EVENTS_LOOKED_AT_MAX = 1000
 
 
 async def show_security(visit: Visit) -> Response:
     """All of it on one page."""
     owner, accounts = visit.owner, visit.house.verifier.accounts
     view = await accounts.get(owner.id)
-    activity = await accounts.latest_activity(owner, count=EVENTS_LOOKED_AT)
+    activity, is_cut = await _look_back(visit)
     health = assess_health(owner, recovery_codes_left=view.recovery_codes_left)
     query = visit.request.query_params
     return visit.show(
@@ -55,6 +56,7 @@ async def show_security(visit: Visit) -> Response:
             has_used_recovery_code="codes-left" in query,
             codes_left=view.recovery_codes_left,
             is_guessed_at=view.throttle == "empty",
+            events_max=EVENTS_LOOKED_AT_MAX if is_cut else None,
         ),
         authenticators=view.second_factors,
         removable={a.id for a in owner.authenticators if not is_last_factor(owner, a.id)},
@@ -132,8 +134,9 @@ async def take_password(visit: Visit) -> Response:
     """A new password; whatever was in force before is void, this session alone goes on."""
     house = visit.house
     assert visit.bearer is not None  # noqa: S101 - nobody gets here without a session
+    if not visit.field("code").strip():
+        return _show_password(visit, errors={"code": explain_input(InvalidInput("code", "a fresh code"))})
     try:
-        caller = await _call_with_code(visit, "change_password")
         outcome = await house.sign_in.check_current_password(visit.bearer, visit.field("password"), visit.guest)
     except InvalidInput as error:
         return _show_password(visit, errors={error.field: explain_input(error)})
@@ -146,6 +149,8 @@ async def take_password(visit: Visit) -> Response:
             wrong_password = Sentence("This is not your password now. Type it again.")
             return _show_password(visit, errors={"password": wrong_password})
     try:
+        # Only now: a recovery code costs a slow hash, which nobody gets beyond the limits of the password.
+        caller = await _call_with_code(visit, "change_password")
         new_password = visit.field("new_password")
         visit.keep(await house.verifier.accounts.set_password(visit.owner.id, new_password, caller=caller))
     except InvalidInput as error:
@@ -157,19 +162,26 @@ async def take_password(visit: Visit) -> Response:
 
 async def show_test(visit: Visit) -> Response:
     """ "My code is always wrong": the form to test one."""
-    return visit.show("security/test.html", tests_max=TESTS_PER_DAY, result=None)
+    return _show_test(visit)
 
 
 async def take_test(visit: Visit) -> Response:
-    """What a code fits; it lets nobody in and is not used up."""
-    answer = read_answer([visit.field("code")])
+    """Whether a code fits, or is one of the past. It is judged like any other code: whoever stole a session finds
+    nothing here that could be used, and pays for each guess."""
+    accounts, code = visit.house.verifier.accounts, visit.field("code")
+    answer = read_answer([code])
     if answer.kind != "otp" or not answer.codes[0]:
         error = Sentence("Type the digits that your app shows now. Recovery codes cannot be tested: they work once.")
-        return visit.show("security/test.html", status=422, tests_max=TESTS_PER_DAY, result=None, error=error)
+        return _show_test(visit, errors={"code": error})
     try:
-        tried = await visit.house.verifier.accounts.test_code(
-            visit.owner.id, visit.field("code"), caller=await visit.caller()
-        )
+        caller = await visit.caller(purpose=TEST_CODE, is_once=True)
+        visit.keep(await accounts.test_own_code(visit.owner.id, caller))
+    except NotProven as wrong:
+        problem = await explain_unproven(visit, wrong)
+        if wrong.outcome == Rejected("wrong_code"):
+            tried = await accounts.find_late_clock(visit.owner.id, code, await visit.caller())
+            problem = explain_misfit(tried, visit.now)
+        return _show_test(visit, problem)
     except Refused as refused:
         if refused.code != "too_many":
             raise
@@ -184,7 +196,21 @@ async def take_test(visit: Visit) -> Response:
             wait_s=wait_s,
             links=((Sentence("Your security"), "/security"),),
         )
-    return visit.show("security/test.html", tests_max=TESTS_PER_DAY, result=explain_test(tried, visit.owner, visit.now))
+    return _show_test(visit, is_fitting=True)
+
+
+async def _look_back(visit: Visit) -> tuple[list[Activity], bool]:
+    """The latest events, back to the sign-in before this session, and whether there are too many of them to get there:
+    whoever knows the password can make some, and must not push a refused code out of sight with them."""
+    found: list[Activity] = []
+    while len(found) < EVENTS_LOOKED_AT_MAX:
+        older = await visit.house.verifier.accounts.latest_activity(
+            visit.owner, count=EVENTS_LOOKED_AT, before_seq=found[-1].seq if found else None
+        )
+        found += older
+        if len(older) < EVENTS_LOOKED_AT or any(is_sign_in_before(each, visit.session) for each in older):
+            return found, False
+    return found, True
 
 
 async def _show_authenticator(visit: Visit, *, error: Sentence | None = None, status: int = 200) -> Response:
@@ -225,6 +251,12 @@ async def _show_recovery_codes(
         codes_made_at=_find_made_at(view, RECOVERY),
         ends_others=_ends_others(visit),
     )
+
+
+def _show_test(
+    visit: Visit, problem: Explanation | None = None, errors: Errors | None = None, *, is_fitting: bool = False
+) -> Response:
+    return ask(visit, "security/test.html", problem, errors, tests_max=TESTS_PER_DAY, is_fitting=is_fitting)
 
 
 def _show_password(visit: Visit, problem: Explanation | None = None, errors: Errors | None = None) -> Response:

@@ -1,17 +1,15 @@
-"""What a person's security page says: what was just done, what deserves a warning, and what a tested code fits."""
+"""What a person's security page says: what was just done, what deserves a warning, why a tested code does not fit."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from twofold.core.account import Account
 from twofold.core.activity import RefusedCodes
 from twofold.core.decision import Rejected, Tried
 from twofold.core.health import CODES_LEFT_LOW
 from twofold.server.pages.refusals import Explanation, explain_code
 from twofold.server.words import Moment, Sentence
 
-STEP_S = 30
 ADDRESSES_SHOWN = 3
 
 _DONE = {
@@ -40,9 +38,15 @@ def explain_done(done: str) -> Sentence | None:
 
 
 def explain_warnings(
-    refused: RefusedCodes | None, *, has_used_recovery_code: bool, codes_left: int, is_guessed_at: bool
+    refused: RefusedCodes | None,
+    *,
+    has_used_recovery_code: bool,
+    codes_left: int,
+    is_guessed_at: bool,
+    events_max: int | None = None,
 ) -> list[Note]:
-    """What somebody has to know at once, the most urgent first."""
+    """What somebody has to know at once, the most urgent first. `events_max`: so many events were looked through, and
+    there are more."""
     notes = []
     if is_guessed_at:
         notes.append(
@@ -59,50 +63,26 @@ def explain_warnings(
         )
     if refused is not None:
         notes.append(_explain_refused(refused))
+    if events_max is not None:
+        notes.append(_explain_too_much(events_max))
     if has_used_recovery_code:
         notes.append(_explain_recovery_code(codes_left))
     return notes
 
 
-def explain_test(tried: Tried, account: Account, now: int) -> Note:
-    """What a tested code fits, and what to do about it."""
-    factor = next((a.factor for a in account.authenticators if a.id == tried.authenticator_id), "")
-    match tried.finding:
-        case "fits":
-            return Note(
-                "good",
-                Sentence("The code fits"),
-                Sentence("Your app and its clock are right. It can still be used to sign in, once."),
-            )
-        case "fits_with_clock_off" if factor == "hotp":
-            return Note(
-                "warning",
-                Sentence(
-                    "The code fits, one press away",
-                    plural="The code fits, %(count)s presses away",
-                    count=abs(tried.steps),
-                ),
-                Sentence("Your token was pressed more often than codes were used. Sign in with three codes in a row."),
-            )
-        case "fits_with_clock_off":
-            return _explain_clock(tried.steps, now)
-        case "fits_with_other_parameters":
-            return Note(
-                "warning",
-                Sentence("The code fits, but the app computes it in another way"),
-                Sentence(
-                    "It uses %(parameters)s. Set up another authenticator app instead, and remove this one.",
-                    {"parameters": tried.parameters or ""},
-                ),
-                Sentence("Add an authenticator"),
-                "/enroll",
-            )
-    return Note(
-        "bad",
+def explain_misfit(tried: Tried, now: int) -> Explanation:
+    """Why a tested code is not right, and what to do about it."""
+    if tried.clock_offset_s is not None:
+        return explain_code(Rejected("clock_off", clock_offset_s=tried.clock_offset_s), now)
+    return Explanation(
         Sentence("The code fits none of your authenticators"),
         Sentence(
-            "It belongs to another account in your app, or to an authenticator that was removed. Look whether your app "
-            "has several entries for this site."
+            "It is from another account in your app, or from an authenticator that was removed. Or the app computes "
+            "codes in another way, its clock is ahead, or the token was pressed too often."
+        ),
+        Sentence(
+            "Look whether your app has several entries for this site. A token is found again by three codes in a row "
+            "when you sign in. If neither helps, ask whoever runs this site to test a code with you."
         ),
     )
 
@@ -143,6 +123,20 @@ def _explain_refused(refused: RefusedCodes) -> Note:
     )
 
 
+def _explain_too_much(events_max: int) -> Note:
+    return Note(
+        "warning",
+        Sentence("More happened here than can be looked through"),
+        Sentence(
+            "The last %(events)s events do not reach back to your sign-in before. If they come neither from you nor "
+            "from an application of yours, somebody knows your password: choose a new one now.",
+            {"events": events_max},
+        ),
+        Sentence("Change your password"),
+        "/security/password",
+    )
+
+
 def _explain_recovery_code(left: int) -> Note:
     if not left:
         text = Sentence("That was the last one. Without new ones, a lost phone is a lost account.")
@@ -159,13 +153,4 @@ def _explain_recovery_code(left: int) -> Note:
         text,
         Sentence("Make new codes") if is_low else None,
         "/security/recovery-codes" if is_low else None,
-    )
-
-
-def _explain_clock(steps: int, now: int) -> Note:
-    clock = explain_code(Rejected("clock_off", clock_offset_s=steps * STEP_S), now)
-    return Note(
-        "warning",
-        Sentence("The code fits, one step away", plural="The code fits, %(count)s steps away", count=abs(steps)),
-        Sentence("%(why)s %(what_to_do)s", {"why": clock.why, "what_to_do": clock.what_to_do}),
     )
