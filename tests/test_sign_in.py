@@ -482,12 +482,27 @@ async def test_a_browser_is_forgotten(house: House) -> None:
     assert account.known_browsers == ()
 
 
-@pytest.mark.parametrize(("typed", "name"), [(" Ada ", "ada"), ("STRASSE", "strasse"), ("Jürgen", "jürgen")])
+async def test_spaces_within_a_name_count_once_for_pages_show_no_more(house: House) -> None:
+    await house.deployment.administration.invite("Ann  Lee", caller=Caller(is_admin=True))
+    await house.deployment.verifier.accounts.set_password("ann lee", PASSWORD)
+    for typed in ("ann lee", "ann  lee", " Ann   Lee "):
+        assert isinstance(await house.give_password(typed), Verified), typed
+    assert await house.give_password("annlee") == Rejected("wrong_password"), "no space is another name"
+    # One that an application spells with two is still found as it is spelled.
+    await house.deployment.verifier.accounts.put("cy  doe")
+    await house.deployment.verifier.accounts.set_password("cy  doe", PASSWORD)
+    assert isinstance(await house.give_password("cy  doe"), Verified)
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [(" Ada ", "ada"), ("STRASSE", "strasse"), ("Jürgen", "jürgen"), ("Ann   van  Lee", "ann van lee")],
+)
 def test_names_are_made_in_one_spelling(typed: str, name: str) -> None:
     assert make_name(typed) == name
 
 
-@pytest.mark.parametrize("typed", ["", "  ", "a/b", "x" * 129, "a\nb"])
+@pytest.mark.parametrize("typed", ["", "  ", "a/b", "x" * 129, "a\nb", "a\tb", "a\u00a0b"])
 def test_what_cannot_be_a_name_is_told_at_its_field(typed: str) -> None:
     with pytest.raises(InvalidInput, match="name"):
         make_name(typed)

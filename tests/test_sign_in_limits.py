@@ -275,6 +275,18 @@ async def test_right_passwords_from_many_networks_are_no_alarm(limits: SignInLim
     assert await alarms_of(deployment) == []
 
 
+async def test_alarms_on_many_names_at_once_are_all_recorded_and_refuse_nobody(
+    limits: SignInLimits, deployment: Deployment
+) -> None:
+    names = [f"name-{number}" for number in range(ALARMS_PER_WINDOW)]
+    for name in names:
+        await fail_from_many(limits, name, is_account=True, networks=NETWORKS_PER_NAME_ALARM)
+    assert await alarms_of(deployment) == []
+    last = [attempt(limits, name, f"203.0.113.{place}", is_account=True) for place, name in enumerate(names)]
+    assert all(isinstance(outcome, Admitted) for outcome in await asyncio.gather(*last))
+    assert {alarm["account"] for alarm in await alarms_of(deployment)} == set(names)
+
+
 async def test_alarms_do_not_fill_the_disk(limits: SignInLimits, deployment: Deployment) -> None:
     for name in range(ALARMS_PER_WINDOW + 5):
         for number in range(NETWORKS_PER_NAME_ALARM + 1):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import click
@@ -38,9 +39,13 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
     """Serve the API until SIGTERM or Ctrl-C."""
     from twofold.server import run  # noqa: PLC0415 - uvicorn and Starlette take longer to import than all the rest
 
-    findings = [*check_modes(settings), check_certificate(settings, now=datetime.now(UTC)), check_proxies(settings)]
-    warnings = [f"{found.finding}; mend it with: {found.mend}" for found in findings if found.mend]
-    run.serve(settings, host, port, workers, warnings)
+    run.serve(settings, host, port, workers, _find_warnings)
+
+
+def _find_warnings(settings: Settings) -> Iterator[str]:
+    for found in (*check_modes(settings), check_certificate(settings, now=datetime.now(UTC)), check_proxies(settings)):
+        if found.mend:
+            yield f"{found.finding}; mend it with: {found.mend}"
 
 
 @main.command("setup-link")

@@ -6,6 +6,7 @@ rows. A name that nobody has costs the same as one that somebody has, until the 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from typing import cast
@@ -300,7 +301,7 @@ def is_last_factor(account: Account, authenticator_id: str) -> bool:
 
 
 def make_name(name: str) -> str:
-    """A sign-in name as these pages make it: folded, so that nobody can take one that only looks different in case.
+    """A sign-in name as these pages make it: folded, so that nobody can take one that differs in case or spaces only.
 
     Raises `InvalidInput`.
     """
@@ -311,8 +312,10 @@ def make_name(name: str) -> str:
 
 
 def fold_name(name: str) -> str:
-    """The one spelling of all names that differ in case only, in NFC: what folding leaves is not always in it."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    """The one spelling of all names that differ only in case, or in how many spaces stand between their words: a page
+    shows one. In NFC, for what folding leaves is not always in it."""
+    single_spaced = re.sub(" +", " ", unicodedata.normalize("NFC", name))
+    return unicodedata.normalize("NFC", single_spaced.casefold())
 
 
 def spell_name(name: str) -> str:

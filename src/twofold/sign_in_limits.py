@@ -6,6 +6,7 @@ could lock its owner out. Whether somebody has the name changes nothing: not wha
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable
@@ -73,6 +74,8 @@ class SignInLimits:
         self._networks = networks
         self._under_way: Counter[str] = Counter()
         self._warned_at: int | None = None
+        # Alarms share a counter and an audit chain, each of which takes few at a time: none is lost in a rush.
+        self._turn_of_alarms = asyncio.Lock()
 
     async def admit(
         self, name: str, ip: str | None, *, is_known: bool, is_behind_unknown_proxy: bool = False
@@ -167,14 +170,16 @@ class SignInLimits:
             return False
         if await is_below(sources_max, target):
             return False
-        return await is_below(1, b"told", b"", target) and await is_below(ALARMS_PER_WINDOW)
+        async with self._turn_of_alarms:
+            return await is_below(1, b"told", b"", target) and await is_below(ALARMS_PER_WINDOW)
 
     async def _record(self, across: Literal["networks", "accounts"], account_id: str | None) -> None:
         def decide(account: Account | None, call: Call) -> Decision:
             deployment = account or new_deployment(call.seed, call.now)
             return Decision(Done(), deployment, (call.event("sign_in.sprayed", across=across, account=account_id),))
 
-        await self._engine.record(decide)
+        async with self._turn_of_alarms:
+            await self._engine.record(decide)
 
     def _leave(self, network: str) -> None:
         self._under_way[network] -= 1

@@ -92,6 +92,33 @@ def test_account_that_is_not_there_is_named_in_one_line(invoke: Invoke) -> None:
     assert failure(invoke("account", "show", "you")) == "twofold: there is no account of that id"
 
 
+def test_a_name_is_found_in_capitals_too_unless_there_is_one_of_exactly_that_spelling(
+    invoke: Invoke, enrolled: Enrolled
+) -> None:
+    phone, _ = enrolled
+    assert invoke("account", "show", "ME").stdout == invoke("account", "show", "me").stdout
+    assert invoke("account", "verify", "Me", typed=f"{phone.code()}\n").stdout == "verified (totp)\n"
+    assert invoke("account", "test", "Me", typed=f"{phone.code()}\n").stdout == "fits\n"
+    assert "me has an authenticator already" in invoke("account", "enroll", "Me").stdout
+    assert invoke("account", "unlock", "Me").stderr.startswith("unlocked me;")
+    assert failure(invoke("account", "show", "You")) == "twofold: there is no account of that id"
+
+    invoke("account", "add", "Me")
+    assert invoke("account", "show", "Me").stdout.startswith("account         Me\n")
+    assert invoke("account", "verify", "Me", typed="000000\n").exit_code == 69
+    assert invoke("account", "reset", "ME").stderr.startswith("reset me;")
+
+
+def test_a_name_with_capitals_is_added_as_it_is_and_warned_about(invoke: Invoke) -> None:
+    added = invoke("account", "add", "Bob")
+    assert (added.exit_code, added.stdout) == (0, "added Bob; next: twofold account enroll Bob\n")
+    warning = "twofold: Bob is found only if typed exactly so; bob would be found in capitals too"
+    assert one_line(added.stderr) == warning
+    assert invoke("account", "add", "bob").stderr == ""
+    assert invoke("account", "add", "Bob", "--password", typed=f"{GOOD}\n").stderr == "", "it was told before"
+    assert [account["id"] for account in json.loads(invoke("account", "list", "--json").stdout)] == ["Bob", "bob"]
+
+
 @pytest.mark.parametrize("command", [("account", "list"), ("keys", "status"), ("audit", "verify"), ("apikey", "list")])
 def test_mistyped_folder_is_an_error_and_makes_nothing(
     invoke: Invoke, command: tuple[str, ...], tmp_path: Path

@@ -1,5 +1,6 @@
 """`serve` and `setup-link`, and the other commands beside a running server, on the same file."""
 
+import asyncio
 import json
 import os
 import signal
@@ -14,7 +15,10 @@ import httpx
 import pytest
 from tests.cli.conftest import Clock, Invoke, Phone
 
+from twofold.bootstrap import open_deployment
 from twofold.clocks import SystemClock
+from twofold.config import Settings
+from twofold.setup_link import put_public_url
 
 OBEY_S = 1.0
 
@@ -131,6 +135,32 @@ def test_many_commands_at_once_beside_a_server_count_each_code_once(
     printed = [process.communicate(timeout=20)[0] for process in running]
     assert sorted(process.returncode for process in running) == [0, 1, 1, 1], printed
     assert printed.count("verified (totp)\n") == 1
+
+
+@pytest.mark.parametrize(("proxies", "is_warned"), [(None, True), ("none", False)])
+def test_a_public_url_typed_on_the_set_up_page_is_warned_about_as_one_that_was_set(
+    invoke: Invoke, data_dir: Path, monkeypatch: pytest.MonkeyPatch, *, proxies: str | None, is_warned: bool
+) -> None:
+    async def type_url() -> None:
+        deployment = await open_deployment(Settings(data_dir=data_dir))
+        await put_public_url(deployment.store, deployment.keyring, "https://login.example.com")
+        await deployment.close()
+
+    asyncio.run(type_url())
+    if proxies is not None:
+        monkeypatch.setenv("TWOFOLD_TRUSTED_PROXIES", proxies)
+    command = [sys.executable, "-m", "twofold", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            assert process.stdout.readline() == "people reach it at https://login.example.com\n"
+            process.send_signal(signal.SIGTERM)
+            _, logged = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert ("set TWOFOLD_TRUSTED_PROXIES=127.0.0.1" in logged) == is_warned, logged
+    assert logged.count("\n") == is_warned
 
 
 def test_serving_says_where_people_reach_it_if_that_is_elsewhere(clock: Clock) -> None:

@@ -6,6 +6,7 @@ from twofold.core.activity import (
     Activity,
     RefusedCodes,
     find_refused_codes,
+    find_reset,
     is_sign_in_before,
     leave_out_first_steps,
     read_activity,
@@ -96,3 +97,13 @@ def test_a_right_password_and_the_sign_in_that_followed_it_are_one() -> None:
     assert leave_out_first_steps([refusal, password]) == [refusal, password]
     assert leave_out_first_steps([password, here]) == [password, here]
     assert not leave_out_first_steps([])
+
+
+def test_a_reset_is_found_until_an_authenticator_is_added() -> None:
+    reset = event("account.reset", 2)
+    before = event("authenticator.added", 1)
+    assert find_reset([event("enrollment.begun", 3), reset, before]) == reset
+    for kind in ("authenticator.added", "authenticator.imported"):
+        assert find_reset([event(kind, 4), reset, before]) is None
+    assert find_reset([before]) is None
+    assert find_reset([]) is None

@@ -7,6 +7,7 @@ from tests.kit import Phone, reason_of
 from tests.ledger import Ledger
 
 from twofold.core.account import AUTHENTICATORS_MAX, PENDING_MAX, Account
+from twofold.core.activity import read_activity
 from twofold.core.attempt import Call
 from twofold.core.decision import (
     Confirmed,
@@ -14,6 +15,7 @@ from twofold.core.decision import (
     Done,
     NeedsRecoveryCodes,
     ReceiptClaims,
+    Rejected,
     Renewed,
     Throttled,
     Verified,
@@ -88,6 +90,31 @@ def test_trap_51_a_wrong_code_leaves_it_pending_with_the_same_secret() -> None:
     again = ledger.enroll()
     assert (again.id, again.secret) == (phone.id, phone.secret)
     assert isinstance(ledger.confirm(phone, right_code(ledger, phone)), Confirmed)
+
+
+@pytest.mark.parametrize("ahead", [-20, -2, 2, 20])
+def test_two_first_codes_with_one_offset_say_how_far_the_clock_is_off(ahead: int) -> None:
+    ledger = Ledger.with_account()
+    phone = ledger.enroll()
+    first = phone.code(ledger.clock.now(), ahead=ahead)
+    assert ledger.confirm(phone, first) == Rejected("wrong_code")
+    assert ledger.confirm(phone, first) == Rejected("code_already_used"), "the same one tells nothing"
+    ledger.clock.advance(30)
+    second = phone.code(ledger.clock.now(), ahead=ahead)
+    assert ledger.confirm(phone, second) == Rejected("clock_off", clock_offset_s=30 * ahead)
+    assert ledger.kinds[-3:] == ["enrollment.refused"] * 3
+    assert ledger.enroll().secret == phone.secret
+    ledger.clock.advance(90)
+    assert isinstance(ledger.confirm(phone, right_code(ledger, phone)), Confirmed), "the clock was set right"
+
+
+@pytest.mark.parametrize("offsets", [(5, 6), (21, 21)])
+def test_other_first_codes_say_nothing_of_the_clock(offsets: tuple[int, int]) -> None:
+    ledger = Ledger.with_account()
+    phone = ledger.enroll()
+    for ahead in offsets:
+        assert ledger.confirm(phone, phone.code(ledger.clock.now(), ahead=ahead)) == Rejected("wrong_code")
+        ledger.clock.advance(30)
 
 
 def test_wrong_first_codes_are_slowed_from_the_third_on_and_never_charged_to_a_lane() -> None:
@@ -341,6 +368,14 @@ def test_trap_23_new_recovery_codes_make_every_old_one_dead() -> None:
     assert all(reason_of(ledger.verify(code)) == "wrong_code" for code in old)
     assert isinstance(ledger.verify(renewed.recovery_codes[0]), Verified)
     assert "recovery_codes.made" in ledger.notices
+
+
+def test_new_recovery_codes_are_recorded_with_the_set_that_they_replace() -> None:
+    ledger, phone = Ledger.with_totp()
+    old = next(a.id for a in ledger.account.authenticators if a.factor == "recovery_codes")
+    renew(ledger, ledger.receipt(phone))
+    made = [read_activity(row).text("replaces") for row in ledger.rows if row.kind == "recovery_codes.made"]
+    assert made == ["", old]
 
 
 def test_recovery_codes_need_something_that_they_stand_in_for() -> None:

@@ -3,7 +3,7 @@ import pytest
 from tests.ledger import Ledger
 
 from twofold.core.account import Account, Authenticator, with_authenticator
-from twofold.core.health import CODES_LEFT_LOW, Finding, Health, assess_health
+from twofold.core.health import CODES_LEFT_LOW, CODES_NEW_S, Finding, Health, assess_health, has_new_codes
 
 PHISHABLE = Finding("only_phishable")
 
@@ -67,3 +67,13 @@ def test_what_a_hundred_wrong_codes_switched_off_comes_first_and_is_named() -> N
     )
     beside = assess_health(with_passkey(account), recovery_codes_left=10)
     assert (beside.state, codes_of(beside)) == ("weak", ["disabled_authenticator", "no_second_authenticator"])
+
+
+def test_recovery_codes_are_new_for_a_quarter_of_an_hour() -> None:
+    ledger = Ledger.with_account()
+    assert not has_new_codes(ledger.account, ledger.clock.now())
+    ledger.add("totp")
+    ledger.clock.advance(CODES_NEW_S - 1)
+    assert has_new_codes(ledger.account, ledger.clock.now())
+    ledger.clock.advance(1)
+    assert not has_new_codes(ledger.account, ledger.clock.now())

@@ -132,7 +132,7 @@ async def test_asvs_3_4_1_over_https_browsers_are_told_to_stay_there(open_server
     server = await open_server(public_url="https://login.example.com")
     for path in ("/sign-in", "/nothing", "/health/live", "/api/v1/nothing"):
         answer = await server.get(path, base_url="https://login.example.com")
-        assert answer.headers["strict-transport-security"] == "max-age=63072000; includeSubDomains"
+        assert answer.headers["strict-transport-security"] == "max-age=63072000", "for neighbors decides who runs them"
     # A browser would keep to it for every port of this machine, and for years.
     server = await open_server(public_url="https://localhost:8000")
     assert "strict-transport-security" not in (await server.get("/sign-in")).headers
@@ -180,6 +180,10 @@ async def test_a_foreign_host_is_told_that_it_is_elsewhere(server: Server, host:
         # In its words, and in no address: what somebody sends as Host leads nowhere.
         assert f"<bdi>{host}</bdi>" in page.text
         assert re.findall(r'href="(http[^"]*)"', page.text) == ["http://localhost:8000"]
+        assert f"<bdi>TWOFOLD_PUBLIC_URL=http://{host}</bdi>" in page.text
+        # Which would lead here again.
+        assert "/sign-in/help" not in page.text
+    assert "/sign-in/help" in (await ask(server, "/sign-in", "localhost:8000")).text
 
 
 @pytest.mark.parametrize("host", ["evil.example", "10.0.0.7:8000", "", "a b", "localhost:8001"])

@@ -151,6 +151,30 @@ def test_a_form_is_sent_once_however_often_it_is_pressed(open_gallery: OpenGalle
     assert sent == ["csrf=token&factor=totp"]
 
 
+def test_a_form_that_was_stopped_on_its_way_can_be_sent_again_after_eight_seconds(open_gallery: OpenGallery) -> None:
+    tab = open_gallery()
+    tab.clock.install(time=NOW // 1_000_000)
+    tab.reload()
+    tab.clock.pause_at(NOW // 1_000_000 + 600)
+    sent: list[str] = []
+
+    def take(route: Route) -> None:
+        sent.append(route.request.post_data or "")
+        route.fulfill(status=204)
+
+    tab.context.route("**/gallery", take)
+    choice = tab.locator("button[value=totp]")
+    choice.dispatch_event("click")
+    tab.clock.run_for(7_900)
+    choice.dispatch_event("click")
+    assert (len(sent), choice.get_attribute("aria-disabled")) == (1, "true")
+    tab.clock.run_for(200)
+    assert choice.get_attribute("aria-disabled") is None
+    with tab.expect_response("**/gallery"):
+        choice.dispatch_event("click")
+    assert sent == ["csrf=token&factor=totp"] * 2
+
+
 def test_a_wait_counts_down_and_says_when_it_is_over(open_gallery: OpenGallery) -> None:
     tab = open_gallery()
     tab.clock.install(time=NOW // 1_000_000)

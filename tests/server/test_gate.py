@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 from starlette.routing import Route
+from tests.pages import Page
 from tests.server.conftest import URL, OpenServer, Server
 from tests.server.levels import LEVELS, ROWS, Row, csrf_of, make_visitor
 from tests.server.visitors import FIREFOX, IPHONE, PASSWORD, STEP_S, Person, Visitor, add_person
@@ -19,6 +20,7 @@ from twofold.core.session import (
     STRICT_SESSION_TTL_S,
 )
 from twofold.engine import Caller
+from twofold.errors import Unavailable
 from twofold.networks import BLOCK_S
 from twofold.server.pages import PAGES
 from twofold.sign_in_limits import NETWORK_PER_WINDOW
@@ -226,6 +228,8 @@ class TestEndings:
         server.clock.pass_s(1)
         page = await visitor.open(home)
         assert (page.status, page.heading) == (401, "Your session is over")
+        assert ("ends after 10 minutes" in page.text) == (level == "pending")
+        assert ("time was up" in page.text) == (level != "pending")
         assert (await visitor.open(home)).path == "/sign-in"
 
     async def test_asvs_7_3_1_a_full_session_ends_after_an_hour_without_a_request(self, server: Server) -> None:
@@ -290,6 +294,76 @@ class TestEndings:
         assert answer.status_code == 401
         assert "Nothing was changed" in answer.text
 
+    @pytest.mark.parametrize(
+        ("sent", "aim"),
+        [
+            ("/security/password", "/security/password"),
+            ("/security/sessions", "/security"),
+            ("/admin/networks/lift", "/admin/networks"),
+        ],
+    )
+    async def test_a_form_that_came_too_late_is_where_signing_in_again_leads(
+        self, server: Server, sent: str, aim: str
+    ) -> None:
+        boss = await make_visitor(server, "administrator")
+        assert isinstance(boss, Person)
+        server.clock.pass_s(SESSION_TTL_S)
+        ended = await boss.post(sent, [("csrf", "x")])
+        assert ended.status == 401
+        await boss.open(next(link for link in ended.links if link.startswith("/sign-in?")))
+        await boss.send(name=boss.name, password=PASSWORD)
+        assert (await boss.send(code=boss.fresh_code())).path == aim
+
+    async def test_the_end_of_a_step_of_signing_in_leads_to_its_begin(self, server: Server) -> None:
+        pending = await make_visitor(server, "pending")
+        server.clock.pass_s(PENDING_TTL_S)
+        ended = await pending.post("/sign-in/code", [("csrf", "x"), ("code", "123456")])
+        assert (ended.status, "/sign-in" in ended.links) == (401, True)
+
+
+class TestAWayOn:
+    """A page that says what went wrong never is the end of the way."""
+
+    @pytest.fixture
+    async def full(self, server: Server) -> Visitor:
+        return await make_visitor(server, "full")
+
+    async def test_a_form_that_fails_leads_to_its_page(self, full: Visitor) -> None:
+        csrf = await csrf_of(full)
+        for path, form in (("/security/browsers/nothing", "/security"), ("/enroll?replaces=x", "/enroll")):
+            refused = await full.post(path, [("csrf", csrf)])
+            assert (refused.status, link_to(refused, "Open the page again")) == (404, form)
+            assert (await full.open(form)).status == 200
+
+    async def test_a_form_that_cannot_be_read_leads_to_its_page(self, full: Visitor) -> None:
+        page = await full.post("/security/password", [("csrf", "a"), ("csrf", "b")])
+        assert (page.status, link_to(page, "Open the page again")) == (400, "/security/password")
+
+    async def test_a_look_that_fails_leads_to_the_start(self, full: Visitor, server: Server) -> None:
+        page = await full.open("/security/authenticators/au_nothing")
+        assert (page.status, link_to(page, "To the start")) == (404, "/")
+        assert (await full.open("/")).path == "/security"
+
+    async def test_what_cannot_be_reached_now_leads_on_too(
+        self, full: Visitor, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        csrf = await csrf_of(full)
+
+        async def fail(*_: object) -> None:
+            raise Unavailable("the store is away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(server.deployment.store, "find_session", fail)
+            away = await full.post("/security/sessions", [("csrf", csrf)])
+        assert (away.status, link_to(away, "Open the page again")) == (503, "/security")
+        assert (await full.open("/security")).status == 200
+
+
+def link_to(page: Page, words: str) -> str:
+    """Where the link of these words leads."""
+    (href,) = (link["href"] for link in page.main.all("a") if link.text == words)
+    return href
+
 
 class TestRefusedNetworks:
     async def block(self, server: Server, address: str = "203.0.113.9") -> None:
@@ -352,6 +426,23 @@ class TestRefusedNetworks:
         assert (await inside.open("/sign-in")).status == 429
         await server.deployment.networks.lift("10.0.0.0/24")
         assert (await inside.open("/sign-in")).status == 200
+
+    async def test_what_is_refused_until_it_is_lifted_has_no_time_and_what_is_refused_for_hours_has(
+        self, server: Server
+    ) -> None:
+        networks, visitor = server.deployment.networks, Visitor(server)
+        await networks.add("203.0.113.0/24", hours=24)
+        page = await visitor.open("/sign-in")
+        assert (page.status, page.headers["retry-after"]) == (429, str(24 * 3600))
+        assert page.root.all(class_="wait")
+        await networks.lift("203.0.113.0/24")
+        assert (await visitor.open("/sign-in")).status == 200
+        await networks.add("203.0.113.0/24")
+        page = await visitor.open("/sign-in")
+        assert (page.status, page.heading) == (429, "Your network is refused")
+        assert "until further notice" in page.text
+        assert not page.root.all(class_="wait")
+        assert "retry-after" not in page.headers
 
     async def test_too_many_wrong_passwords_refuse_the_network(self, server: Server) -> None:
         visitor = Visitor(server)

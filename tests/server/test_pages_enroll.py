@@ -139,6 +139,32 @@ async def test_wrong_codes_are_slowed_and_it_says_for_how_long(ada: Enrolling) -
     assert len((await ada.send(code=ada.code())).recovery_codes) == 10
 
 
+async def test_a_phone_whose_clock_is_off_is_told_so_before_it_can_sign_in_at_all(ada: Enrolling) -> None:
+    await ada.begin()
+    page = await ada.send(code=ada.code(steps=-20))
+    assert "your phone's time is off; the time here is 2026-01-01 00:00:" in page.alert
+    ada.server.clock.pass_s(30)
+    page = await ada.send(code=ada.code(steps=-20))
+    assert (page.status, "about 10 minutes behind" in page.alert) == (422, True)
+    assert len((await ada.send(code=ada.code())).recovery_codes) == 10
+
+
+async def test_somebody_whose_authenticators_were_taken_away_is_told_when_until_there_is_a_new_one(
+    server: Server, bo: Enrolling
+) -> None:
+    told = "An administrator removed your authenticators on January 1, 2026"
+    assert told not in (await bo.open("/enroll")).text
+    await server.deployment.administration.reset("ada", reason="lost phone", caller=SOMEBODY_ELSE)
+    page = await bo.give_password()
+    assert (page.path, told in page.text) == ("/enroll", True)
+    await bo.enroll()
+    assert told not in (await bo.prove_who()).text
+
+
+async def test_nobody_is_told_of_a_reset_that_never_was(ada: Enrolling) -> None:
+    assert "An administrator removed" not in (await ada.open("/enroll")).text
+
+
 async def test_without_an_open_enrollment_the_step_leads_to_the_choice(ada: Enrolling) -> None:
     assert (await ada.open("/enroll/totp")).path == "/enroll"
     page = await ada.begin()

@@ -50,6 +50,14 @@ async def test_a_recovery_code_is_a_proof_too_and_phones_show_letters_for_it(ada
     assert "factor=totp" in (await ada.send(code=codes[0].lower())).buttons
 
 
+async def test_who_went_back_from_the_recovery_codes_is_told_how_to_get_others(bo: Enrolling, server: Server) -> None:
+    page = await bo.open("/enroll")
+    assert "Not kept your recovery codes?" in page.text
+    assert "/security/recovery-codes" in page.links
+    server.clock.pass_s(15 * 60)
+    assert "Not kept your recovery codes?" not in (await bo.open("/enroll")).text
+
+
 async def test_a_proof_that_is_sent_again_uses_no_second_code(bo: Enrolling) -> None:
     page = await bo.open("/enroll")
     await bo.send(code=bo.fresh_code())

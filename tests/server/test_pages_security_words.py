@@ -2,7 +2,7 @@
 
 import pytest
 from tests.server.conftest import Server
-from tests.server.visitors import ADMIN, PASSWORD, Person, add_person
+from tests.server.visitors import ADMIN, PASSWORD, Person, add_app, add_person
 
 from twofold.core.account import Account
 from twofold.core.activity import RefusedCodes
@@ -129,8 +129,32 @@ def test_refused_codes_without_an_address_are_told_too() -> None:
 )
 def test_few_recovery_codes_are_a_reason_to_make_new_ones(left: int, kind: str, text: str) -> None:
     (note,) = explain_warnings(None, has_used_recovery_code=True, codes_left=left, is_guessed_at=False)
-    assert (note.kind, note.action_href is not None) == (kind, left <= 3)
+    assert note.kind == kind
+    assert [href for _, href in note.links] == ["/enroll"] + ["/security/recovery-codes"] * (left <= 3)
     assert text in Words().choose("en").say(note.text)
+
+
+async def test_after_a_recovery_code_the_next_thing_to_do_is_to_set_up_the_new_phone(server: Server) -> None:
+    codes = await add_person(server)
+    bo = Person(server)
+    await bo.give_password()
+    page = await bo.send(code=codes[0])
+    (phone,) = (await server.deployment.verifier.accounts.get("bo")).second_factors
+    notice = page.root.all(class_="notice-info")[0]
+    assert "Lost your phone? Set up the new one" in notice.text
+    assert notice.only("a")["href"] == f"/enroll?replaces={phone.id}"
+    page = await bo.open(notice.only("a")["href"])
+    assert "factor=totp" in page.buttons
+    assert "Step 1 of 2" in page.text
+
+
+async def test_with_two_apps_nobody_guesses_which_one_was_lost(server: Server) -> None:
+    codes = await add_person(server)
+    await add_app(server, "bo", "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP", "Tablet")
+    bo = Person(server)
+    await bo.give_password()
+    page = await bo.send(code=codes[0])
+    assert page.root.all(class_="notice-info")[0].only("a")["href"] == "/enroll"
 
 
 async def test_the_sixth_test_of_a_day_is_not_made(server: Server, bo: Person) -> None:

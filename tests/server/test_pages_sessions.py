@@ -60,6 +60,34 @@ async def test_asvs_7_5_2_a_person_sees_her_sessions_and_a_session_just_ended_is
     assert not endings(bo)
 
 
+async def test_five_sessions_are_shown_with_this_one_first_and_all_others_end_above_them(
+    server: Server, bo: Person
+) -> None:
+    for number in range(5):
+        server.clock.pass_s(60)
+        await Person(server, user_agent=IPHONE, address=f"198.51.100.{number}").sign_in()
+    section = (await bo.open("/security")).root.only("section", id="sessions")
+    lists = section.all("ul", class_="rows")
+    assert [len(each.all("li")) for each in lists] == [5, 1]
+    assert "This session" in lists[0].all("li")[0].text
+    assert section.text.index("End all other sessions") < section.text.index("This session")
+
+
+async def test_buttons_of_equal_browsers_are_told_apart_by_what_a_screen_reader_says(
+    server: Server, bo: Person
+) -> None:
+    for _ in range(2):
+        server.clock.pass_s(600)
+        await Person(server, user_agent=IPHONE).sign_in()
+    page = await bo.open("/security")
+    for section, path in (("sessions", "/security/sessions/"), ("browsers", "/security/browsers/")):
+        forms = [form for form in page.root.only("section", id=section).all("form") if path in form["action"]]
+        said = [form.only("button").text for form in forms]
+        assert len(said) >= 2
+        assert len(set(said)) == len(said)
+        assert all("last seen" in text for text in said)
+
+
 async def test_a_session_that_has_ended_already_is_told_so(bo: Person, phone: Person) -> None:
     before = await bo.open("/security")
     (ending,) = [path.partition(":8000")[2] for path in endings(bo)]
@@ -243,8 +271,14 @@ def test_everything_alarming_is_a_kind_of_event() -> None:
             {"replaced_by": "au_2"},
             "The old authenticator was removed, as a new one took its place",
         ),
-        ("enrollment.begun", {"replaces": "au_1"}, "A new phone was begun to be set up in place of an old one"),
-        ("recovery_codes.made", {"codes": 10}, "10 recovery codes were made; older ones are dead"),
+        ("enrollment.begun", {"replaces": "au_1"}, "Setting up a new phone was begun"),
+        ("enrollment.begun", {}, "Setting up an authenticator was begun"),
+        ("recovery_codes.made", {"codes": 10}, "10 recovery codes were made"),
+        (
+            "recovery_codes.made",
+            {"codes": 10, "replaces": "au_1"},
+            "10 recovery codes were made; older ones are dead",
+        ),
         ("code.accepted", {"purpose": "test_code"}, "A code that was tested was used up"),
         ("code.tested", {"finding": "fits"}, "A code was tested, and it fits"),
         ("code.tested", {"finding": "fits_nothing"}, "A code was tested, and it does not fit"),

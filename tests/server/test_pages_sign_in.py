@@ -8,6 +8,7 @@ import pytest
 from tests.pages import Page
 from tests.pseudo import PseudoWords, escaped
 from tests.server.conftest import OpenServer, Server
+from tests.server.levels import make_visitor
 from tests.server.visitors import FIREFOX, IPHONE, PASSWORD, STEP_S, Person, Visitor, add_app, add_person
 
 from twofold import setup_link
@@ -123,6 +124,19 @@ class TestThePasswordStep:
         assert cy.page.path == "/enroll"
         assert (await cy.open("/security")).path == "/enroll"
 
+    async def test_whoever_is_enrolling_is_led_back_to_it_and_may_still_sign_in_as_somebody_else(
+        self, bo: Person, server: Server
+    ) -> None:
+        await server.deployment.verifier.accounts.put("cy")
+        await server.deployment.verifier.accounts.set_password("cy", PASSWORD)
+        before = await bo.open("/sign-in")
+        assert (await bo.send(name="cy", password=PASSWORD)).path == "/enroll"
+        assert (await bo.open("/sign-in")).path == "/enroll"
+        assert (await bo.open("/sign-in?next=/security/activity")).path == "/enroll"
+        assert (await bo.send(before, name="bo", password=PASSWORD)).path == "/sign-in/code"
+        # A step further back there is another name to type.
+        assert (await bo.open("/sign-in")).path == "/sign-in"
+
     async def test_before_set_up_the_page_says_how_to_begin_and_not_afterwards(self, server: Server) -> None:
         visitor = Visitor(server)
         assert "twofold setup-link" in (await visitor.open("/sign-in")).text
@@ -165,6 +179,20 @@ class TestTheCodeStep:
         assert page.root.only(id=box["aria-describedby"].split()[0]).text
         assert (await at_code.send(code=at_code.fresh_code())).path == "/security"
 
+    @pytest.mark.parametrize("typed", ["12", "123 45", "12-34", "1" * 9])
+    async def test_half_a_code_is_called_so_and_judged_like_any_other(
+        self, at_code: Person, server: Server, typed: str
+    ) -> None:
+        page = await at_code.send(code=typed)
+        assert (page.path, page.status) == ("/sign-in/code", 401)
+        assert "six digits" in page.alert
+        assert "another account" not in page.text
+        account = await server.deployment.store.load("bo")
+        assert account is not None
+        assert account.lane.spent == COST_MIN_PPM * GRAINS_PER_PPM
+        for whole in (at_code.wrong_code(), "12345678"):
+            assert "another account" in (await at_code.send(code=whole)).alert
+
     async def test_trap_1_a_used_code_is_called_used_and_the_next_one_is_announced(
         self, bo: Person, server: Server
     ) -> None:
@@ -186,6 +214,8 @@ class TestTheCodeStep:
         page = await at_code.send(code=at_code.code(-8))
         assert "4 minutes behind" in page.alert
         assert "UTC" in page.alert
+        # The phone may be right, and the server wrong.
+        assert "tell whoever runs this site" in page.text
         assert (await at_code.send(code=at_code.fresh_code())).path == "/security"
 
     async def test_a_late_code_is_wrong(self, at_code: Person, server: Server) -> None:
@@ -203,9 +233,10 @@ class TestTheCodeStep:
         assert (page.path, page.status) == ("/sign-in/code", 429)
         assert int(page.headers["retry-after"]) == 1
         assert page.root.only(class_="wait")["data-wait"] == "1"
-        assert page.fields >= {"code", "codes"}
+        # Three codes take a minute and more: they are for a longer wait, as under attack.
+        assert ("code" in page.fields, "codes" in page.fields) == (True, False)
+        assert "three codes in a row" not in page.alert
         assert "a recovery code" in page.alert
-        assert "three codes in a row" in page.alert
         assert "browser" not in page.alert.partition("Without waiting")[2]
         server.clock.pass_s(2)
         assert (await at_code.send(code=at_code.fresh_code())).path == "/security"
@@ -306,6 +337,15 @@ class TestTheWays:
         assert (refused.status, "used" in refused.alert) == (401, True)
         assert (await again.send(code=codes[1])).path == "/security"
 
+    async def test_a_recovery_code_is_called_so_at_a_later_proof_too(self, at_code: Person, codes: list[str]) -> None:
+        await at_code.send(code=codes[0])
+        await at_code.open("/security/recovery-codes")
+        used = await at_code.send(code=codes[0])
+        assert (used.status, "recovery code was already used" in used.alert) == (422, True)
+        assert "another one of your list" in used.text
+        assert "another account" in (await at_code.send(code=at_code.wrong_code())).alert
+        assert (await at_code.send(code=codes[1])).status == 200
+
     async def test_an_app_code_fits_into_the_box_for_recovery_codes(self, at_code: Person) -> None:
         await at_code.open(next(link for link in at_code.page.links if "way=" in link))
         assert (await at_code.send(code=at_code.fresh_code())).path == "/security"
@@ -351,6 +391,7 @@ class TestUnderAttack:
         assert (page.status, page.path) == (429, "/sign-in/code")
         assert "guessing" in page.alert
         assert "three codes in a row" in page.alert
+        assert page.fields >= {"code", "codes"}
         wrong = await bo.send(codes="000000 000000 000001")
         assert (wrong.status, wrong.path) == (401, "/sign-in/code")
         assert "codes" in wrong.fields
@@ -380,9 +421,10 @@ class TestUnderAttack:
         assert "codes" not in page.fields
         assert "a recovery code" in page.alert
 
-    async def test_too_few_codes_in_a_row_are_not_judged(self, at_code: Person) -> None:
-        for _ in range(4):
-            await at_code.send(code=at_code.wrong_code())
+    async def test_too_few_codes_in_a_row_are_not_judged(self, at_code: Person, server: Server) -> None:
+        await self.empty(server)
+        await at_code.give_password()
+        await at_code.send(code=at_code.wrong_code())
         page = await at_code.send(codes="123456 234567")
         assert (page.status, page.path) == (422, "/sign-in/code")
         assert box_of(page, "codes")["aria-invalid"] == "true"
@@ -431,7 +473,7 @@ class TestTheTimeOfASignIn:
         server.clock.pass_s(1)
         page = await at_code.send(code=at_code.code())
         assert page.status == 401
-        assert "10 minutes" in page.text
+        assert "ends after 10 minutes" in page.text
         assert "/sign-in" in page.links
         assert (await at_code.open("/security")).path != "/security" or at_code.page.status == 401
         await at_code.sign_in()
@@ -498,8 +540,17 @@ class TestSigningOut:
         # The browser stays known: that is worth keeping, and says nothing of who is signed in.
         assert "twofold-known" in bo.cookies
 
-    async def test_a_pending_sign_in_can_be_left(self, at_code: Person, server: Server) -> None:
+    async def test_whoever_came_there_by_mistake_stays_signed_in(self, bo: Person) -> None:
+        await bo.sign_in()
+        stay = (await bo.open("/sign-out")).main.only("a")
+        assert stay.text == "Stay signed in"
+        assert (await bo.open(stay["href"])).path == "/security"
+
+    async def test_a_pending_sign_in_can_be_left_or_gone_on_with(self, at_code: Person, server: Server) -> None:
         token = at_code.token
+        go_on = (await at_code.open("/sign-out")).main.only("a")
+        assert go_on.text == "Go on"
+        assert (await at_code.open(go_on["href"])).path == "/sign-in/code"
         await at_code.open("/sign-out")
         await at_code.send(to="/sign-out")
         assert await server.deployment.sign_in.find(token, FIREFOX) is None
@@ -526,9 +577,28 @@ class TestHelp:
         if support:
             assert support in page.main.text
 
-    async def test_it_is_open_at_every_step(self, at_code: Person) -> None:
-        await at_code.open("/sign-in/help")
-        assert "/sign-in/code" in at_code.page.links
+    @pytest.mark.parametrize(
+        ("level", "words", "home"),
+        [
+            ("nobody", "Back to signing in", "/sign-in"),
+            ("pending", "Back to signing in", "/sign-in/code"),
+            ("enrolling", "Back", "/enroll"),
+            ("full", "Back", "/security"),
+        ],
+    )
+    async def test_it_is_open_at_every_step_and_leads_back_to_it(
+        self, server: Server, level: str, words: str, home: str
+    ) -> None:
+        visitor = await make_visitor(server, level)
+        back = (await visitor.open("/sign-in/help")).main.all("a")[-1]
+        assert back.text == words
+        assert (await visitor.open(back["href"])).path == home
+
+    async def test_it_is_offered_to_whoever_is_signing_in_and_to_nobody_else(self, server: Server) -> None:
+        for level, is_offered in (("nobody", True), ("pending", True), ("enrolling", False), ("full", False)):
+            visitor = await make_visitor(server, level)
+            page = await visitor.open("/" if level != "nobody" else "/sign-in")
+            assert ("/sign-in/help" in page.links) == is_offered, level
 
 
 async def test_the_same_token_from_another_kind_of_browser_is_nothing(bo: Person, server: Server) -> None:

@@ -171,6 +171,27 @@ async def test_when_the_disk_is_full_nobody_is_answered_and_the_next_batch_works
     assert verify_chain("alice", await store.events("alice"), account.head) is None
 
 
+async def test_a_full_disk_is_found_by_the_check_and_so_is_room(store: SqliteStore, path: Path) -> None:
+    await store.check()
+    edit(path, "UPDATE settings SET value = value - 5 WHERE name = 'checked_at_s'")
+    with a_full_disk(path):
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="the database cannot be written"):
+                await store.check()
+    await store.check()
+
+
+@pytest.mark.parametrize(("moved_s", "is_written"), [(-1, False), (-5, True), (1000, True)])
+async def test_the_check_writes_once_in_five_seconds_also_when_the_clock_was_set_back(
+    store: SqliteStore, path: Path, moved_s: int, is_written: bool
+) -> None:
+    await store.check()
+    edit(path, "UPDATE settings SET value = value + ? WHERE name = 'checked_at_s'", moved_s)
+    before = await store.get_setting("checked_at_s")
+    await asyncio.gather(*(store.check() for _ in range(100)))
+    assert (await store.get_setting("checked_at_s") != before) == is_written
+
+
 async def test_several_event_loops_use_one_store(store: SqliteStore) -> None:
     async def count_ten() -> list[int]:
         return [counted(await store.transact("alice", count("alice"))) for _ in range(10)]

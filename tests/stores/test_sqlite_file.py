@@ -1,3 +1,4 @@
+import logging
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -89,6 +90,24 @@ def test_a_copy_is_laid_beside_an_older_database_before_each_migration(path: Pat
         assert run(copy, "SELECT value FROM settings") == [("yes",)]
         assert not missing & tables(copy)
     assert not list(path.parent.glob("*.draft"))
+
+
+def test_a_change_of_the_database_is_a_line_in_the_log_and_nothing_else_is(
+    path: Path, migrations: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "twofold")
+    prepare(path)
+    prepare(path)
+    assert caplog.messages == [], "a new database, and one that is up to date"
+    broken = more(migrations, 1, "more", "INSERT INTO missing VALUES (1);")
+    with pytest.raises(ConfigurationError):
+        prepare(path, migrations)
+    assert caplog.messages == [], "it is still the old one"
+    broken.write_text("CREATE TABLE more (n);")
+    prepare(path, migrations)
+    (line,) = caplog.messages
+    assert f"{path} was changed from schema {LATEST} to {LATEST + 1};" in line
+    assert line.endswith(f"; the one before is twofold.db.before-{LATEST + 1:04}")
 
 
 def test_a_copy_can_be_put_back(path: Path, migrations: Path) -> None:

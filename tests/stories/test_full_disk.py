@@ -48,11 +48,15 @@ def test_a_full_disk_lets_nobody_in_and_loses_nothing(tmp_path: Path, ending: st
                 # What only reads goes on.
                 assert client.call("GET", "/api/v1/accounts/before-1").body["state"] == "active"
                 assert client.call("GET", "/health/live").status == 200
+                # Whoever watches the server learns that nobody gets in.
+                unready = client.call("GET", "/health/ready")
+                assert (unready.status, unready.body["code"]) == (503, "unavailable")
 
         if ending == "is killed":
             server.kill()
             server.start()
         with server.client(key) as client:
+            assert client.call("GET", "/health/ready").status == 200
             for phone in acknowledged:
                 assert client.verify(phone.account_id, phone.code(clock.now_s)).body["reason"] == "code_already_used"
             for phone in refused:

@@ -89,7 +89,8 @@ def test_two_wrong_codes_are_free_and_after_the_third_the_page_says_how_long_to_
     assert (throttled.path, throttled.status) == ("/sign-in/code", 429)
     assert throttled.headers["retry-after"] == "8"
     assert is_about(waiting_seconds(throttled), 8)
-    assert throttled.fields >= {"code", "codes"}
+    # Three codes in a row would take longer than that.
+    assert ("code" in throttled.fields, "codes" in throttled.fields) == (True, False)
     clock.advance(8)
     assert bo.give_code().path == "/security"
 

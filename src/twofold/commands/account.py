@@ -14,6 +14,7 @@ from twofold.commands import codes
 from twofold.commands.shell import (
     ADMINISTRATOR,
     account_argument,
+    find_id,
     find_url,
     json_option,
     opened,
@@ -31,6 +32,7 @@ from twofold.directory import AccountView
 from twofold.errors import InvalidInput, Refused
 from twofold.factors.password import check_new_password
 from twofold.server.wire import show_account
+from twofold.sign_in import fold_name
 
 PAGE = 200
 
@@ -66,6 +68,9 @@ def add(settings: Settings, account_id: str, *, with_password: bool) -> None:
             runner.run(accounts.set_password(account_id, password, caller=ADMINISTRATOR))
     added = "password set for" if before is not None else "added"
     click.echo(f"{added} {account_id}; next: twofold account enroll {account_id}")
+    if before is None and (folded := fold_name(account_id)) != account_id:
+        sentence = f"{account_id} is found only if typed exactly so; {folded} would be found in capitals too"
+        click.echo(f"twofold: {sentence}", err=True)
 
 
 @account.command(name="list")
@@ -88,6 +93,7 @@ def list_accounts(settings: Settings, *, as_json: bool) -> None:
 def show(settings: Settings, account_id: str, *, as_json: bool) -> None:
     """Show one account and its authenticators; never a secret."""
     with opened(settings) as (deployment, runner):
+        account_id = runner.run(find_id(deployment, account_id))
         view = runner.run(deployment.verifier.accounts.get(account_id))
     if as_json:
         print_json(show_account(view))
@@ -114,6 +120,7 @@ def show(settings: Settings, account_id: str, *, as_json: bool) -> None:
 def unlock(settings: Settings, account_id: str) -> None:
     """Let ID in again: full budget, no delays, nothing disabled by failures. Prints a one-time link."""
     with opened(settings) as (deployment, runner):
+        account_id = runner.run(find_id(deployment, account_id))
         url = runner.run(find_url(deployment))
         token = runner.run(deployment.administration.unlock_with_link(account_id, caller=ADMINISTRATOR))
     _hand_over(f"unlocked {account_id}", url, token)
@@ -125,6 +132,7 @@ def unlock(settings: Settings, account_id: str) -> None:
 def reset(settings: Settings, account_id: str) -> None:
     """Remove all authenticators of ID, and end its sessions. Prints a one-time link that leads to a new one."""
     with opened(settings) as (deployment, runner):
+        account_id = runner.run(find_id(deployment, account_id))
         url = runner.run(find_url(deployment))
         token = runner.run(deployment.administration.reset_with_link(account_id, caller=ADMINISTRATOR))
     _hand_over(f"reset {account_id}", url, token)

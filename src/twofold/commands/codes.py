@@ -24,6 +24,7 @@ from twofold.commands.shell import (
     EXIT_USAGE,
     account_argument,
     explain,
+    find_id,
     opened,
     read_hidden,
     read_line,
@@ -63,6 +64,7 @@ _CODES_ON_LINE = {count * digits: count for count in (2, 3) for digits in (6, 7,
 def enroll(settings: Settings, account_id: str, *, factor: OtpFactor, png: Path | None, svg: Path | None) -> None:
     """Enroll a phone for the account ID: shows the QR code and the key, asks for the first code."""
     with opened(settings) as (deployment, runner):
+        account_id = runner.run(find_id(deployment, account_id))
         try:
             begun = deployment.verifier.enroll(account_id, factor, caller=ADMINISTRATOR, may_add_account=False)
             pending = runner.run(begun)
@@ -122,6 +124,7 @@ def verify(settings: Settings, account_id: str, *, purpose: str | None) -> tuple
     the line are one answer, two find a HOTP token again.
     """
     with opened(settings) as (deployment, runner):
+        account_id = runner.run(find_id(deployment, account_id))
         codes = split_codes(_read_code())
         code, several = (codes[0], None) if len(codes) == 1 else (None, codes)
         judged = deployment.verifier.verify(account_id, code=code, codes=several, purpose=purpose)
@@ -134,6 +137,7 @@ def verify(settings: Settings, account_id: str, *, purpose: str | None) -> tuple
 def test(settings: Settings, account_id: str) -> None:
     """Say what a code of the account ID fits, and why not; never a sign-in, five times a day."""
     with opened(settings) as (deployment, runner):
+        account_id = runner.run(find_id(deployment, account_id))
         try:
             code = _read_code()
         except EOFError:

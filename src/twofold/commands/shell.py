@@ -24,6 +24,7 @@ from twofold.core.account import check_account_id
 from twofold.engine import Caller
 from twofold.errors import ConfigurationError, InvalidInput, TwofoldError
 from twofold.setup_link import noted_url
+from twofold.sign_in import fold_name
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -123,6 +124,17 @@ async def find_url(deployment: Deployment) -> str:
     """Where links lead: PUBLIC_URL, else what a server noted when it began to listen, else the default."""
     noted = await noted_url(deployment.store, deployment.keyring)
     return check_public_url(deployment.settings.public_url or noted or deployment.public_url)
+
+
+async def find_id(deployment: Deployment, typed: str) -> str:
+    """The account that `typed` means: the one of exactly that ID, else the one that the sign-in page would find.
+
+    Where there is neither, `typed` as it is, for the command to refuse.
+    """
+    folded = fold_name(typed)
+    if folded == typed or await deployment.store.load(typed) is not None:
+        return typed
+    return typed if await deployment.store.load(folded) is None else folded
 
 
 def read_hidden(prompt: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import unicodedata
 from typing import Literal
 
@@ -220,8 +221,9 @@ def check_account_id(account_id: str) -> str:
 
 
 def check_label(label: str) -> str:
-    """A label as it is kept: NFC, at most 64 printable characters; raises `InvalidInput`."""
-    label = unicodedata.normalize("NFC", label).strip()
+    """A label as it is kept: NFC, at most 64 printable characters, one space between words, as pages show it anyway;
+    raises `InvalidInput`."""
+    label = re.sub(" +", " ", unicodedata.normalize("NFC", label).strip())
     if len(label) > LABEL_MAX or not label.isprintable():
         raise InvalidInput("label", f"at most {LABEL_MAX} printable characters")
     return label

@@ -15,6 +15,8 @@ from twofold.core.session import Session
 #: Who calls from Twofold's own pages: this, and after a colon the session, where there is one.
 PAGES = "pages"
 
+_GIVEN_OR_TAKEN = ("account.reset", "authenticator.added", "authenticator.imported")
+
 
 class Activity(msgspec.Struct, frozen=True):
     """One event; `fields` are those of its payload (`docs/events.md`). `at` in microseconds."""
@@ -81,6 +83,12 @@ def is_sign_in_before(activity: Activity, session: Session) -> bool:
     """Whether somebody was let in by it before this session: so far back its owner has seen what happened."""
     is_own = activity.text("application") == f"{PAGES}:{session.id}"
     return activity.is_sign_in and activity.at < session.begun_at and not is_own
+
+
+def find_reset(newest_first: Iterable[Activity]) -> Activity | None:
+    """The reset that took the authenticators away, unless one was added since."""
+    latest = next((activity for activity in newest_first if activity.kind in _GIVEN_OR_TAKEN), None)
+    return latest if latest is not None and latest.kind == "account.reset" else None
 
 
 def _is_first_step(activity: Activity, next_: Activity | None) -> bool:

@@ -225,9 +225,10 @@ def renew_recovery_codes(
     account = check_step_up(account, step_up, call)
     if recovery is None:
         return Decision(NeedsRecoveryCodes())
+    old = next((a.id for a in account.authenticators if a.factor == RECOVERY), None)
     kept = tuple(a for a in account.authenticators if a.factor != RECOVERY)
     account = msgspec.structs.replace(account, authenticators=kept)
-    account, event = _with_recovery_codes(account, recovery, call)
+    account, event = _with_recovery_codes(account, recovery, call, replaces=old)
     message = call.message("recovery_codes.made", {"ip": call.context.ip})
     return Decision(Renewed(recovery.plain_codes), account, (event,), (message,))
 
@@ -271,11 +272,16 @@ def spend_receipt(account: Account, claims: ReceiptClaims) -> Account | None:
 def _refuse_confirmation(
     account: Account, pending: Authenticator, enrollment: Enrollment, finding: Finding, call: Call
 ) -> Decision:
-    reason: Reason = "code_already_used" if isinstance(finding, Used) else "wrong_code"
+    wrong = finding if isinstance(finding, Wrong) else Wrong(is_overtaken=isinstance(finding, Used))
+    offset_s = wrong.clock_offset_s
+    is_used, is_clock_off = wrong.is_overtaken, offset_s is not None
+    reason: Reason = "code_already_used" if is_used else "clock_off" if is_clock_off else "wrong_code"
     failed = msgspec.structs.replace(enrollment, failures=enrollment.failures + 1, failed_at=call.now)
-    account = with_authenticator(account, msgspec.structs.replace(pending, enrollment=failed))
+    # By what the first code leaves in the credential, the second one names a clock that is off, as at any sign-in.
+    credential = wrong.credential or pending.credential
+    account = with_authenticator(account, msgspec.structs.replace(pending, credential=credential, enrollment=failed))
     event = call.event("enrollment.refused", factor=pending.factor, authenticator=pending.id, reason=reason)
-    return Decision(Rejected(reason), account, (event,))
+    return Decision(Rejected(reason, clock_offset_s=offset_s), account, (event,))
 
 
 def _activate(
@@ -370,9 +376,12 @@ def _without(account: Account, authenticator_id: str) -> Account:
     return msgspec.structs.replace(account, authenticators=kept)
 
 
-def _with_recovery_codes(account: Account, recovery: NewCredential, call: Call) -> tuple[Account, Event]:
+def _with_recovery_codes(
+    account: Account, recovery: NewCredential, call: Call, *, replaces: str | None = None
+) -> tuple[Account, Event]:
     if len(account.authenticators) >= AUTHENTICATORS_MAX:
         raise Refused("too_many", f"an account has at most {AUTHENTICATORS_MAX} authenticators")
     added = Authenticator(recovery.authenticator_id, RECOVERY, "", "active", recovery.credential, call.now)
     account = msgspec.structs.replace(account, authenticators=(*account.authenticators, added))
-    return account, call.event("recovery_codes.made", authenticator=added.id, codes=len(recovery.plain_codes))
+    codes = len(recovery.plain_codes)
+    return account, call.event("recovery_codes.made", authenticator=added.id, codes=codes, replaces=replaces)

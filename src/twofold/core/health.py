@@ -10,9 +10,12 @@ from typing import Literal
 import msgspec
 
 from twofold.core.account import FIRST_FACTOR, RECOVERY, Account
+from twofold.core.clock import MICROS_PER_S
 
 #: At so few recovery codes left it is time to make new ones.
 CODES_LEFT_LOW = 3
+#: For so long somebody may still be about to keep recovery codes that were made.
+CODES_NEW_S = 900
 #: Factors whose answer a page that looks like ours could ask for and pass on (NIST SP 800-63B-4 3.2.5).
 PHISHABLE = frozenset({"totp", "hotp", "sms", "email"})
 
@@ -63,3 +66,9 @@ def assess_health(account: Account, *, recovery_codes_left: int) -> Health:
         fair.append(Finding("few_recovery_codes", recovery_codes_left))
     good = [Finding("only_phishable")] if all(a.factor in PHISHABLE for a in active) else []
     return Health("weak" if weak else "fair" if fair else "good", (*weak, *fair, *good))
+
+
+def has_new_codes(account: Account, now: int) -> bool:
+    """Whether recovery codes were made within the last quarter of an hour before `now`, in microseconds."""
+    made = (a.created_at for a in account.authenticators if a.factor == RECOVERY)
+    return any(now - at < CODES_NEW_S * MICROS_PER_S for at in made)

@@ -15,8 +15,8 @@ class LogSender:
 
     async def send(self, message: Message, account_id: str) -> None:
         """One line; names are quoted, so that no account id can forge another line."""
-        details = " ".join(f"{name}={value!r}" for name, value in message.payload.items() if value is not None)
-        log.info("notice %s account=%r %s", message.kind, account_id, details)
+        details = "".join(f" {name}={value!r}" for name, value in message.payload.items() if value is not None)
+        log.info("notice %s account=%r%s", message.kind, account_id, details)
 
 
 _: Sender = LogSender()

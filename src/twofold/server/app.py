@@ -91,15 +91,19 @@ def create_app(deployment: Deployment, *, clock: Callable[[], float] = monotonic
 
     async def tell_foreign(scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        response = stranger(house, request).tell(
-            Sentence("This site has another address"),
-            Sentence(
-                "You opened %(host)s; it answers to %(url)s alone.",
-                {"host": request.headers.get("host", ""), "url": public_url},
-            ),
-            Sentence("Open that address. If it is your server and should be another one: set TWOFOLD_PUBLIC_URL."),
+        host = request.headers.get("host", "")
+        response = stranger(house, request).show(
+            "elsewhere.html",
             status=421,
+            title=Sentence("This site has another address"),
+            why=Sentence("You opened %(host)s; it answers to %(url)s alone.", {"host": host, "url": public_url}),
+            what_to_do=Sentence(
+                "Open that address. If it is your server and should be another one, start it with %(setting)s, spelled"
+                " as your browser shows it.",
+                {"setting": f"TWOFOLD_PUBLIC_URL={request.url.scheme}://{host}"},
+            ),
             links=((Sentence("Open the address of the site"), public_url),),
+            failed=True,
         )
         await response(scope, receive, send)
 

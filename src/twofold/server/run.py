@@ -9,7 +9,7 @@ import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -45,9 +45,10 @@ def serve(
     host: str = DEFAULT_HOST,
     port: int = DEFAULT_PORT,
     workers: int = 1,
-    warnings: Sequence[str] = (),
+    find_warnings: Callable[[Settings], Iterable[str]] = lambda settings: (),
 ) -> None:
-    """Serve until SIGTERM or SIGINT; `warnings` are logged once it has begun.
+    """Serve until SIGTERM or SIGINT. What `find_warnings` finds is logged once; it is given the settings with the
+    PUBLIC_URL in force, also where that was typed on the set-up page.
 
     Raises `ConfigurationError`, one line, when it cannot begin.
     """
@@ -62,7 +63,7 @@ def serve(
         port = listener.getsockname()[1]
         door = _Door(listener, certificate, f"{scheme}://{_authority(host, port)}", f"{scheme}://localhost:{port}")
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-            runner.run(_serve(settings, door, warnings))
+            runner.run(_serve(settings, door, find_warnings))
 
 
 class _Door(NamedTuple):
@@ -74,10 +75,10 @@ class _Door(NamedTuple):
     default_url: str
 
 
-async def _serve(settings: Settings, door: _Door, warnings: Sequence[str]) -> None:
+async def _serve(settings: Settings, door: _Door, find_warnings: Callable[[Settings], Iterable[str]]) -> None:
     async with deployment(settings, default_url=door.default_url) as opened:
         with only_server(settings.sqlite_path):
-            for warning in warnings:
+            for warning in find_warnings(msgspec.structs.replace(settings, public_url=opened.public_url)):
                 log.warning("%s", warning)
             await _serve_opened(opened, door)
 

@@ -44,9 +44,10 @@ class SecurityHeaders:
     def __init__(self, public_url: str) -> None:
         headers = dict(_ALWAYS)
         parts = urlsplit(public_url)
-        # Only where people come over https; and for `localhost` it would bind every other program of the machine.
+        # Only where people come over https; and for `localhost` it would bind every other program of the machine, as
+        # `includeSubDomains` would bind neighbors that are not ours to decide for.
         if parts.scheme == "https" and not is_loopback(parts.hostname):
-            headers["strict-transport-security"] = f"max-age={HSTS_S}; includeSubDomains"
+            headers["strict-transport-security"] = f"max-age={HSTS_S}"
         common = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._for_pages = [
             *common,

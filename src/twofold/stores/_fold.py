@@ -15,7 +15,7 @@ from twofold.core.account import Account
 from twofold.core.audit import EventRow
 from twofold.core.codec import Codec, StoredAccount, Tombstone
 from twofold.core.decision import EndSessions, OpenSession
-from twofold.core.session import SESSIONS_MAX
+from twofold.core.session import SESSIONS_MAX, StoredSession
 from twofold.core.settlement import Decide, Settlement, Standing, load_standing, settle
 from twofold.errors import KeyRetired, TamperedRecord
 from twofold.ports import AccountCounts
@@ -89,7 +89,7 @@ def lost(account_id: str) -> TamperedRecord:
 
 
 def fold_sessions(
-    effect: OpenSession | EndSessions, held: Sequence[SessionKey], *, known: AbstractSet[bytes] = frozenset()
+    effect: OpenSession | EndSessions, held: Sequence[SessionKey], *, known: AbstractSet[bytes]
 ) -> tuple[list[bytes], bool]:
     """The digests that leave `held` (the account's sessions, oldest first) and whether the effect's own is opened.
 
@@ -104,6 +104,18 @@ def fold_sessions(
     equals = [digest for digest, _, level in held if level == effect.session.level and digest != effect.replaces]
     equals.sort(key=lambda digest: digest in known)
     return leaving + equals[: max(0, len(equals) + 1 - SESSIONS_MAX)], True
+
+
+def find_known(rows: Iterable[StoredSession], codec: Codec) -> AbstractSet[bytes]:
+    """The digests of the sessions begun in a known browser; one that was changed from outside counts as none."""
+
+    def is_known(row: StoredSession) -> bool:
+        try:
+            return codec.load_session(row).is_known
+        except TamperedRecord:
+            return False
+
+    return {row.token_digest for row in rows if is_known(row)}
 
 
 def _is_ended(effect: EndSessions, session_id: str) -> bool:

@@ -6,6 +6,7 @@ beside it. Nothing here reads or writes an account.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from pathlib import Path
@@ -17,6 +18,7 @@ MIGRATIONS = Path(__file__).with_name("migrations") / "sqlite"
 #: Written into the file's header, so that nobody migrates another program's database: "2fld".
 APPLICATION_ID = 0x32666C64
 BUSY_TIMEOUT_S = 5
+log = logging.getLogger("twofold")
 
 
 def prepare(path: Path, migrations: Path = MIGRATIONS) -> None:
@@ -72,9 +74,13 @@ def _migrate(path: Path, migrations: Path) -> None:
         if mode != "wal":
             raise ConfigurationError(f"the database {path} is on a file system that cannot keep a write-ahead log")
         for number in range(version + 1, max(files) + 1):
+            copy = path.with_name(f"{path.name}.before-{number:04}")
             if version > 0:
-                _copy(connection, path.with_name(f"{path.name}.before-{number:04}"))
+                _copy(connection, copy)
             _apply(connection, number, files[number].read_text("utf-8"))
+            if version > 0:
+                changed = f"the database {path} was changed from schema {number - 1} to {number}"
+                log.info("%s; the one before is %s", changed, copy.name)
     finally:
         connection.close()
 

@@ -9,8 +9,7 @@ import msgspec
 from twofold.core.codec import Codec
 from twofold.core.decision import EndSessions, OpenSession
 from twofold.core.session import StoredSession
-from twofold.errors import TamperedRecord
-from twofold.stores._fold import fold_sessions
+from twofold.stores._fold import find_known, fold_sessions
 
 #: At most so many are dropped with one that is opened: more than come, and never a long wait.
 EXPIRED_MAX = 100
@@ -35,17 +34,8 @@ def write_sessions(
         connection.execute(_DROP_EXPIRED, (effect.session.seen_at, EXPIRED_MAX))
     rows = [StoredSession(*row) for row in connection.execute(_SELECT_HELD, (account_id,))]
     held = [(row.token_digest, row.id, row.level) for row in rows]
-    known = {row.token_digest for row in rows if _is_known(row, codec)}
-    leaving, is_opened = fold_sessions(effect, held, known=known)
+    leaving, is_opened = fold_sessions(effect, held, known=find_known(rows, codec))
     connection.executemany(_DELETE, [(digest,) for digest in leaving])
     if isinstance(effect, OpenSession) and is_opened:
         row = codec.dump_session(effect.session, effect.token_digest)
         connection.execute(_INSERT, msgspec.structs.astuple(row))
-
-
-def _is_known(row: StoredSession, codec: Codec) -> bool:
-    """Whether the session was begun in a known browser; not if the row was changed from outside."""
-    try:
-        return codec.load_session(row).is_known
-    except TamperedRecord:
-        return False

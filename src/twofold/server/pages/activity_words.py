@@ -121,8 +121,8 @@ def _tell_password_refused(activity: Activity, _: Account) -> Sentence:
 
 def _tell_begun(activity: Activity, _: Account) -> Sentence:
     if activity.text("replaces"):
-        return Sentence("A new phone was begun to be set up in place of an old one")
-    return Sentence("Setting up another authenticator was begun")
+        return Sentence("Setting up a new phone was begun")
+    return Sentence("Setting up an authenticator was begun")
 
 
 def _tell_removed(activity: Activity, account: Account) -> Sentence:
@@ -133,8 +133,12 @@ def _tell_removed(activity: Activity, account: Account) -> Sentence:
 
 def _tell_made_codes(activity: Activity, _: Account) -> Sentence:
     made = max(1, activity.number("codes"))
+    if not activity.text("replaces"):
+        return Sentence("A recovery code was made", plural="%(count)s recovery codes were made", count=made)
     return Sentence(
-        "A recovery code was made", plural="%(count)s recovery codes were made; older ones are dead", count=made
+        "A recovery code was made; older ones are dead",
+        plural="%(count)s recovery codes were made; older ones are dead",
+        count=made,
     )
 
 

@@ -13,21 +13,25 @@ from starlette.responses import Response
 
 from twofold import qr, setup_link
 from twofold.core.account import FIRST_FACTOR, RECOVERY, Authenticator
+from twofold.core.activity import Activity, find_reset
 from twofold.core.clock import MICROS_PER_S
-from twofold.core.decision import Confirmed
-from twofold.core.health import assess_health
+from twofold.core.decision import Confirmed, Rejected, Throttled
+from twofold.core.health import assess_health, has_new_codes
 from twofold.core.open_enrollment import find_open
 from twofold.core.sign_in import ENROLL
 from twofold.engine import NotProven
 from twofold.errors import InvalidInput, Refused
 from twofold.server.pages.health_words import say_finding
 from twofold.server.pages.home import HOME
+from twofold.server.pages.proof import explain_unproven
 from twofold.server.pages.refusals import Explanation, explain_code, explain_input
 from twofold.server.pages.visit import Visit, spell_query
-from twofold.server.words import Sentence
+from twofold.server.words import Moment, Sentence
 
 #: What systems call themselves on which the app that takes the key is the same device.
 PHONES = ("iPhone", "iPad", "Android")
+#: So many events are looked through for a reset by an administrator.
+EVENTS_LOOKED_AT = 100
 
 
 class Way(NamedTuple):
@@ -65,7 +69,7 @@ _NOT_TAKEN = Explanation(
 async def show_start(visit: Visit) -> Response:
     """Who you are, where that is asked; else which way."""
     replaced = _find_replaced(visit)
-    return _show_choice(visit, replaced) if await _may_enroll(visit) else _show_proof(visit, replaced)
+    return await _show_choice(visit, replaced) if await _may_enroll(visit) else _show_proof(visit, replaced)
 
 
 async def take_start(visit: Visit) -> Response:
@@ -110,7 +114,7 @@ async def take_totp(visit: Visit) -> Response:
     except Refused as refused:
         return _tell_over(visit, authenticator_id, refused)
     if not isinstance(outcome, Confirmed):
-        return await _show_totp(visit, authenticator_id, problem=explain_code(outcome, visit.now))
+        return await _show_totp(visit, authenticator_id, problem=_explain_first_code(outcome, visit.now))
     visit.keep(outcome)
     if visit.owner.role == "administrator" and not await setup_link.is_spent(visit.house.store):
         # Somebody can administer this deployment from now on, so nobody needs the link that makes the first one.
@@ -193,7 +197,7 @@ async def _take_proof(visit: Visit, replaced: Authenticator | None) -> Response:
     try:
         proven = await visit.house.sign_in.prove(visit.bearer, await visit.caller(purpose=ENROLL, is_once=True))
     except NotProven as refused:
-        return _show_proof(visit, replaced, problem=explain_code(refused.outcome, visit.now))
+        return _show_proof(visit, replaced, problem=await explain_unproven(visit, refused))
     except Refused as refused:
         if refused.code != "disabled":
             raise
@@ -219,14 +223,21 @@ def _show_proof(
         failed=bool(error or problem),
         replaced=replaced,
         has_letters="letters" in visit.request.query_params,
+        has_new_codes=has_new_codes(visit.owner, visit.now),
         letters_url=f"/enroll{spell_query({'replaces': replaces, 'letters': '1'})}",
         steps=_count_steps(visit, "proof"),
     )
 
 
-def _show_choice(visit: Visit, replaced: Authenticator | None) -> Response:
+async def _show_choice(visit: Visit, replaced: Authenticator | None) -> Response:
+    reset = None if visit.owner.is_bound else await _find_reset(visit)
     steps = _count_steps(visit, "choice")
-    return visit.show("enroll/choose.html", ways=WAYS, replaced=replaced, steps=steps)
+    return visit.show("enroll/choose.html", ways=WAYS, replaced=replaced, reset=reset, steps=steps)
+
+
+async def _find_reset(visit: Visit) -> Activity | None:
+    accounts = visit.house.verifier.accounts
+    return find_reset(await accounts.latest_activity(visit.owner, count=EVENTS_LOOKED_AT))
 
 
 async def _show_totp(
@@ -264,6 +275,21 @@ async def _show_totp(
         left_s=(pending.expires_at - visit.now) // MICROS_PER_S,
         is_phone=visit.session.browser.endswith(PHONES),
         steps=_count_steps(visit, "totp"),
+    )
+
+
+def _explain_first_code(outcome: Rejected | Throttled, now: int) -> Explanation:
+    """Why the first code is not right. Whoever sees the key has the right app: what is left is an older entry in it,
+    or its clock."""
+    if outcome != Rejected("wrong_code"):
+        return explain_code(outcome, now)
+    return Explanation(
+        Sentence("That code is not right"),
+        Sentence(
+            "It may be of an older entry in your app, or your phone's time is off; the time here is %(time)s.",
+            {"time": Moment(now)},
+        ),
+        Sentence("Look at the phone's time, then type the next code."),
     )
 
 
@@ -307,7 +333,9 @@ def _suggest_label(visit: Visit, replaced: Authenticator | None) -> str:
 
 def _count_steps(visit: Visit, step: str) -> tuple[int, int]:
     """Which step of how many this is, for this person."""
-    has_proof = step == "proof" or visit.session.may_enroll_until > 0
+    session = visit.session
+    # A recovery code at the sign-in is proof enough: then this page's own question is no step.
+    has_proof = step == "proof" or (session.may_enroll_until > 0 and session.proved_at != session.begun_at)
     has_codes = step == "codes" or not any(a.factor == RECOVERY for a in visit.owner.authenticators)
     steps = ["proof"] * has_proof + ["choice", "totp"] + ["codes"] * has_codes
     return steps.index(step) + 1, len(steps)

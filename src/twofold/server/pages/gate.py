@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Literal
 
 import msgspec
@@ -22,6 +23,7 @@ from twofold.errors import Busy, InvalidInput, OutcomeUnknown, Refused, SessionE
 from twofold.server.addresses import Sender
 from twofold.server.cookies import KNOWN, SESSION
 from twofold.server.forms import read_form
+from twofold.server.next_path import read_next
 from twofold.server.pages.refusals import explain_code, explain_input, explain_refusal
 from twofold.server.pages.visit import House, Visit, spell_query
 from twofold.server.problems import Problem
@@ -33,6 +35,8 @@ Handler = Callable[[Visit], Awaitable[Response]]
 Reach = Level | Literal["anybody", "administrator"]
 
 SIGN_IN = "/sign-in"
+#: A network that an administrator refused until it is lifted: longer than any time that anybody could wait for.
+UNTIL_LIFTED_S = 2**31
 
 log = logging.getLogger("twofold")
 
@@ -66,12 +70,12 @@ def page_route(house: House, page: Page) -> Route:
         except ClientGone:
             return Response(status_code=400)  # which nobody reads
         except Problem as problem:
-            response = _tell_problem(visit, problem)
+            response = _tell_problem(visit, page, problem)
         except SessionEnded as ended:
             visit.forget_session()
-            response = _tell_ended(visit, ended.ending)
+            response = _tell_ended(visit, page, ended.ending)
         except TwofoldError as error:
-            response = _tell_error(visit, error)
+            response = _tell_error(visit, page, error)
         return await visit.finish(response)
 
     return Route(page.path, serve, methods=["GET"] if page.take is None else ["GET", "POST"])
@@ -123,7 +127,7 @@ async def _serve(visit: Visit, page: Page) -> Response:
             ),
             Sentence("Open the page again and send it from there. If that does not help, let this site set cookies."),
             status=403,
-            links=((Sentence("Open the page again"), page.form_path or visit.request.url.path),),
+            links=_link_on(visit, page),
         )
     return await page.take(visit)
 
@@ -135,7 +139,7 @@ def _refuse(visit: Visit, page: Page) -> Response | None:
     is_get = visit.request.method != "POST"
     if visit.bearer is None:
         if not is_get or visit.ending is not None:
-            return _tell_ended(visit, visit.ending or "ended")
+            return _tell_ended(visit, page, visit.ending or "ended")
         aim = visit.request.url.path + (f"?{visit.request.url.query}" if visit.request.url.query else "")
         return RedirectResponse(f"/sign-in{spell_query({'next': aim})}", 302)
     level = visit.session.level
@@ -165,7 +169,14 @@ def _refuse(visit: Visit, page: Page) -> Response | None:
 
 
 def tell_blocked(visit: Visit, wait_s: int) -> Response:
-    """To a network that had too many attempts."""
+    """To a network that had too many attempts, or that an administrator refuses."""
+    if wait_s == UNTIL_LIFTED_S:
+        return visit.tell(
+            Sentence("Your network is refused"),
+            Sentence("An administrator refused it until further notice."),
+            Sentence("Use another network, or a browser in which you signed in before."),
+            status=429,
+        )
     return visit.tell(
         Sentence("Too many attempts from your network"),
         Sentence("Somebody on your network, perhaps not you, tried too many passwords. It is refused for a while."),
@@ -175,16 +186,28 @@ def tell_blocked(visit: Visit, wait_s: int) -> Response:
     )
 
 
-def _tell_ended(visit: Visit, ending: Ending) -> Response:
+def _form_address(visit: Visit, page: Page) -> str:
+    """Where the form of the page is."""
+    return page.form_path or visit.request.url.path
+
+
+def _link_on(visit: Visit, page: Page) -> tuple[tuple[Sentence, str]]:
+    """A way on: to the form that was sent, or to the start for whoever only looked."""
+    if visit.request.method == "POST":
+        return ((Sentence("Open the page again"), _form_address(visit, page)),)
+    return ((Sentence("To the start"), "/"),)
+
+
+def _tell_ended(visit: Visit, page: Page, ending: Ending) -> Response:
+    time = {"time": Duration(PENDING_TTL_S)}
     why = {
-        "expired": Sentence(
-            "Its time was up, for your safety. A sign-in that is not completed lives %(time)s.",
-            {"time": Duration(PENDING_TTL_S)},
-        ),
+        "expired": Sentence("For your safety a sign-in that is not completed ends after %(time)s.", time)
+        if page.reach == {"pending"}
+        else Sentence("Its time was up, for your safety."),
         "idle": Sentence("Nothing was done here for a long time."),
         "ended": Sentence("It was ended: you signed out, something about your account changed, or somebody ended it."),
     }[ending]
-    aim = visit.next_path or (visit.request.url.path if visit.request.method != "POST" else "")
+    aim = visit.next_path or read_next(_form_address(visit, page))
     return visit.tell(
         Sentence("Your session is over"),
         why,
@@ -194,7 +217,7 @@ def _tell_ended(visit: Visit, ending: Ending) -> Response:
     )
 
 
-def _tell_problem(visit: Visit, problem: Problem) -> Response:
+def _tell_problem(visit: Visit, page: Page, problem: Problem) -> Response:
     title = {
         413: Sentence("That was too much"),
         415: Sentence("That was no form"),
@@ -204,17 +227,19 @@ def _tell_problem(visit: Visit, problem: Problem) -> Response:
         Sentence("The browser sent something else than this page asks for."),
         Sentence("Open the page again and fill it in anew."),
         status=problem.status,
+        links=_link_on(visit, page),
     )
 
 
-def _tell_error(visit: Visit, error: TwofoldError) -> Response:
+def _tell_error(visit: Visit, page: Page, error: TwofoldError) -> Response:
+    tell = partial(visit.tell, links=_link_on(visit, page))
     match error:
         case NotProven(outcome=outcome):
-            title, why, what_to_do, wait_s = explain_code(outcome, visit.now)
+            title, why, what_to_do, wait_s = explain_code(outcome, visit.now, visit.field("code"))
             status = 422 if wait_s is None else 429
-            return visit.tell(title, why, what_to_do, status=status, wait_s=wait_s)
+            return tell(title, why, what_to_do, status=status, wait_s=wait_s)
         case InvalidInput():
-            return visit.tell(
+            return tell(
                 Sentence("Something is not right yet"),
                 explain_input(error),
                 Sentence("Go back and change it."),
@@ -222,9 +247,9 @@ def _tell_error(visit: Visit, error: TwofoldError) -> Response:
             )
         case Refused(code=code):
             status, title, why = explain_refusal(code)
-            return visit.tell(title, why, status=status)
+            return tell(title, why, status=status)
         case Busy(retry_after_s=wait_s, per_account=per_account):
-            return visit.tell(
+            return tell(
                 Sentence("A moment, please"),
                 Sentence("More people than usual are signing in just now. Nothing was done and nothing is lost."),
                 Sentence("Try again in a moment."),
@@ -232,14 +257,14 @@ def _tell_error(visit: Visit, error: TwofoldError) -> Response:
                 wait_s=wait_s,
             )
         case OutcomeUnknown():
-            return visit.tell(
+            return tell(
                 Sentence("It may have been done, or not"),
                 Sentence("The connection to the database was lost at that very moment."),
                 Sentence("Look whether it was done before you do it again."),
                 status=503,
             )
     log.error("a page cannot be shown: %s", error)
-    return visit.tell(
+    return tell(
         Sentence("This does not work just now"),
         Sentence("Something that the server needs cannot be reached. Nobody is let in until it is back."),
         Sentence("Try again in a moment."),
@@ -254,4 +279,4 @@ async def _find_block(house: House, sender: Sender) -> int:
     block = house.networks.find_block(sender.address, is_behind_unknown_proxy=sender.is_behind_unknown_proxy)
     if block is None:
         return 0
-    return max(1, (block.until - house.clock.now()) // MICROS_PER_S) if block.until else 86_400
+    return max(1, (block.until - house.clock.now()) // MICROS_PER_S) if block.until else UNTIL_LIFTED_S

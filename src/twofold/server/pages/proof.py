@@ -33,7 +33,7 @@ async def explain_unproven(visit: Visit, wrong: NotProven) -> Explanation:
             await visit.house.limits.note_wrong_code(visit.owner.id, visit.field("code"))
     else:
         log_refusal(visit.sender.address, "throttled")
-    return explain_code(wrong.outcome, visit.now)
+    return explain_code(wrong.outcome, visit.now, visit.field("code"))
 
 
 def ask(

@@ -13,6 +13,9 @@ from twofold.core.throttle import DELAY_MAX_S
 from twofold.errors import InvalidInput, RefusalCode
 from twofold.server.words import AnyOf, Duration, Moment, Sentence, Value, Wait
 
+#: How many digits a code of an app or a token can have.
+CODE_LENGTHS = range(6, 9)
+
 
 class Explanation(NamedTuple):
     """What happened, why, what to do, and how many seconds to wait where that helps."""
@@ -21,6 +24,14 @@ class Explanation(NamedTuple):
     why: Sentence
     what_to_do: Sentence
     wait_s: int | None = None
+
+
+def find_open_ways(throttled: Throttled | None) -> tuple[Way, ...]:
+    """The ways in that are worth showing meanwhile: three codes take longer than a short wait."""
+    if throttled is None:
+        return ()
+    is_long = throttled.retry_after_s > DELAY_MAX_S
+    return tuple(way for way in throttled.ways if is_long or way != "three_codes")
 
 
 def explain_open_ways(ways: Sequence[Way]) -> Sentence | None:
@@ -34,8 +45,10 @@ def explain_open_ways(ways: Sequence[Way]) -> Sentence | None:
     return Sentence("Without waiting: %(ways)s.", {"ways": AnyOf([named[way] for way in ways])}) if ways else None
 
 
-def explain_code(outcome: Rejected | Throttled, now: int) -> Explanation:
-    """Why a code did not let the person in."""
+def explain_code(outcome: Rejected | Throttled, now: int, typed: str = "") -> Explanation:
+    """Why a code did not let the person in. What was `typed` tells it from a recovery code, and from half a code."""
+    if any(character.isalpha() for character in typed):
+        return explain_recovery_code(outcome, now)
     match outcome:
         case Throttled(retry_after_s=wait_s) if wait_s > DELAY_MAX_S:
             return Explanation(
@@ -75,6 +88,13 @@ def explain_code(outcome: Rejected | Throttled, now: int) -> Explanation:
             )
         case Rejected(reason="clock_off", clock_offset_s=offset_s):
             return _explain_clock(offset_s or 0, now)
+    digits = "".join(typed.split()).replace("-", "")
+    if digits.isdigit() and len(digits) not in CODE_LENGTHS:
+        return Explanation(
+            Sentence("That code is not right"),
+            Sentence("A code has six digits, on some devices eight."),
+            Sentence("Type all of them, and nothing else."),
+        )
     return Explanation(
         Sentence("That code is not right"),
         Sentence("It may be from another account in your app, or it changed while you typed."),
@@ -121,7 +141,10 @@ def _explain_clock(offset_s: int, now: int) -> Explanation:
     return Explanation(
         Sentence("Your phone's clock is off"),
         why,
-        Sentence("Switch on “set time automatically” on your phone, then type the code that it shows."),
+        Sentence(
+            "Switch on “set time automatically” on your phone, then type the code that it shows."
+            " If your phone is right, tell whoever runs this site."
+        ),
     )
 
 

@@ -33,7 +33,7 @@ from twofold.sign_in_limits import TooMany, log_refusal
 Errors = Mapping[str, Sentence]
 
 EVENTS_SHOWN = 10
-SESSIONS_SHOWN = 10
+SESSIONS_SHOWN = 5
 #: So many events are read at a time to find the codes that were refused since the sign-in before, and so many in all.
 EVENTS_LOOKED_AT = 50
 EVENTS_LOOKED_AT_MAX = 1000
@@ -46,6 +46,7 @@ async def show_security(visit: Visit) -> Response:
     activity, is_cut = await _look_back(visit)
     health = assess_health(owner, recovery_codes_left=view.recovery_codes_left)
     query = visit.request.query_params
+    sessions = await visit.house.sign_in.list_sessions(owner)
     return visit.show(
         "security/overview.html",
         health=health,
@@ -56,6 +57,7 @@ async def show_security(visit: Visit) -> Response:
             has_used_recovery_code="codes-left" in query,
             codes_left=view.recovery_codes_left,
             is_guessed_at=view.throttle == "empty",
+            new_phone_href=_find_new_phone_href(view),
             events_max=EVENTS_LOOKED_AT_MAX if is_cut else None,
         ),
         authenticators=view.second_factors,
@@ -65,7 +67,7 @@ async def show_security(visit: Visit) -> Response:
         password_set_at=_find_made_at(view, FIRST_FACTOR),
         browsers=list_browsers(owner, visit.now),
         this_browser=find_this_browser(visit),
-        sessions=await visit.house.sign_in.list_sessions(owner),
+        sessions=sorted(sessions, key=lambda session: session.id != visit.session.id),
         sessions_shown=SESSIONS_SHOWN,
         this_session=visit.session.id,
         activity=[tell(each, owner) for each in leave_out_first_steps(activity)[:EVENTS_SHOWN]],
@@ -277,6 +279,12 @@ def _ends_others(visit: Visit) -> bool:
 
 def _find_made_at(view: AccountView, factor: str) -> int | None:
     return next((a.created_at for a in view.authenticators if a.factor == factor), None)
+
+
+def _find_new_phone_href(view: AccountView) -> str:
+    """Where a new phone is set up: in place of the lost one, if there is no doubt which that is."""
+    apps = [a.id for a in view.second_factors if a.factor == "totp"]
+    return f"/enroll?replaces={apps[0]}" if len(apps) == 1 else "/enroll"
 
 
 async def _find_factor(visit: Visit) -> AuthenticatorView:

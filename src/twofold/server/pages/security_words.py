@@ -23,13 +23,15 @@ _DONE = {
 
 
 class Note(NamedTuple):
-    """A notice: of which kind, what it is about, what follows, and the next thing to do."""
+    """A notice: of which kind, what it is about, what follows, and what to do next: each link's words and address."""
 
     kind: Literal["good", "info", "warning", "bad"]
     title: Sentence
     text: Sentence
-    action_text: Sentence | None = None
-    action_href: str | None = None
+    links: tuple[tuple[Sentence, str], ...] = ()
+
+
+_NEW_PASSWORD = (Sentence("Change your password"), "/security/password")
 
 
 def explain_done(done: str) -> Sentence | None:
@@ -43,10 +45,11 @@ def explain_warnings(
     has_used_recovery_code: bool,
     codes_left: int,
     is_guessed_at: bool,
+    new_phone_href: str = "/enroll",
     events_max: int | None = None,
 ) -> list[Note]:
-    """What somebody has to know at once, the most urgent first. `events_max`: so many events were looked through, and
-    there are more."""
+    """What somebody has to know at once, the most urgent first. `new_phone_href`: where a lost phone is replaced;
+    `events_max`: so many events were looked through, and there are more."""
     notes = []
     if is_guessed_at:
         notes.append(
@@ -57,8 +60,7 @@ def explain_warnings(
                     "Whoever does it knows your password. A new password stops it. Until then a browser in which you "
                     "have not signed in before takes a recovery code, or three codes in a row."
                 ),
-                Sentence("Change your password"),
-                "/security/password",
+                (_NEW_PASSWORD,),
             )
         )
     if refused is not None:
@@ -66,7 +68,7 @@ def explain_warnings(
     if events_max is not None:
         notes.append(_explain_too_much(events_max))
     if has_used_recovery_code:
-        notes.append(_explain_recovery_code(codes_left))
+        notes.append(_explain_recovery_code(codes_left, new_phone_href))
     return notes
 
 
@@ -118,8 +120,7 @@ def _explain_refused(refused: RefusedCodes) -> Note:
         "warning",
         title,
         Sentence("Whoever sent that knew your password. If it was not you, choose a new one now."),
-        Sentence("Change your password"),
-        "/security/password",
+        (_NEW_PASSWORD,),
     )
 
 
@@ -132,12 +133,11 @@ def _explain_too_much(events_max: int) -> Note:
             "from an application of yours, somebody knows your password: choose a new one now.",
             {"events": events_max},
         ),
-        Sentence("Change your password"),
-        "/security/password",
+        (_NEW_PASSWORD,),
     )
 
 
-def _explain_recovery_code(left: int) -> Note:
+def _explain_recovery_code(left: int, new_phone_href: str) -> Note:
     if not left:
         text = Sentence("That was the last one. Without new ones, a lost phone is a lost account.")
     else:
@@ -147,10 +147,11 @@ def _explain_recovery_code(left: int) -> Note:
             count=left,
         )
     is_low = left <= CODES_LEFT_LOW
+    new_phone = (Sentence("Lost your phone? Set up the new one"), new_phone_href)
+    new_codes = (Sentence("Make new codes"), "/security/recovery-codes")
     return Note(
         "warning" if is_low else "info",
         Sentence("You signed in with a recovery code"),
         text,
-        Sentence("Make new codes") if is_low else None,
-        "/security/recovery-codes" if is_low else None,
+        (new_phone, new_codes) if is_low else (new_phone,),
     )

@@ -20,12 +20,13 @@ from twofold.errors import InvalidInput, Refused, SessionEnded
 from twofold.server.pages.gate import tell_blocked
 from twofold.server.pages.home import HOME
 from twofold.server.pages.refusals import (
+    CODE_LENGTHS,
     Explanation,
     explain_code,
     explain_input,
     explain_open_ways,
-    explain_recovery_code,
     explain_switched_off,
+    find_open_ways,
 )
 from twofold.server.pages.visit import Outcome, Visit, spell_query
 from twofold.server.words import Duration, Sentence
@@ -33,7 +34,6 @@ from twofold.sign_in import spell_name
 from twofold.sign_in_limits import TooMany, log_refusal
 
 CODES = 3
-CODE_LENGTHS = range(6, 9)
 CODE_PATH = "/sign-in/code"
 
 
@@ -55,7 +55,8 @@ class Way(msgspec.Struct, frozen=True):
 
 async def show_sign_in(visit: Visit) -> Response:
     """Name and password."""
-    if visit.bearer is not None and visit.session.level == "full":
+    if visit.bearer is not None and visit.session.level != "pending":
+        # Whoever is still enrolling is led from there to that step.
         return visit.go(visit.next_path or HOME)
     # Cheap once the set-up is complete, so that nobody makes work by asking for this page.
     house = visit.house
@@ -204,6 +205,7 @@ async def _show_code_step(
     if problem is None and not apps:
         problem = explain_switched_off(has_recovery_codes=bool(ways))
     chosen = _find_chosen(visit, ways) or (ways[0] if ways and not apps else None)
+    open_ways = find_open_ways(throttled)
     return visit.show(
         "sign_in/code.html",
         status=status,
@@ -212,13 +214,13 @@ async def _show_code_step(
         error=error or (problem.what_to_do if problem else None),
         codes_error=codes_error,
         problem=problem,
-        open_now=explain_open_ways(throttled.ways) if throttled else None,
+        open_now=explain_open_ways(open_ways),
         failed=bool(error or codes_error or problem),
         ways=ways,
         chosen=chosen,
         shown=chosen or (apps[0] if len(apps) == 1 else None),
         has_several=len(apps) > 1,
-        has_three_codes="codes" in visit.form or (throttled is not None and "three_codes" in throttled.ways),
+        has_three_codes="codes" in visit.form or "three_codes" in open_ways,
         start_url="/sign-in" + spell_query({"next": visit.session.next}),
         ends=Sentence("You have %(time)s left for this step.", {"time": Duration(_whole_minutes(visit))}),
     )
@@ -262,15 +264,14 @@ def _narrow(chosen: Way | None, code: str) -> str | None:
 
 
 async def _refuse_code(visit: Visit, outcome: Rejected | Throttled, *, by_three: bool) -> Response:
-    is_recovery = not by_three and any(character.isalpha() for character in visit.field("code"))
-    explain = explain_recovery_code if is_recovery else explain_code
+    problem = explain_code(outcome, visit.now, "" if by_three else visit.field("code"))
     if isinstance(outcome, Throttled):
         log_refusal(visit.sender.address, "throttled")
-        return await _show_code_step(visit, problem=explain(outcome, visit.now), throttled=outcome, status=429)
+        return await _show_code_step(visit, problem=problem, throttled=outcome, status=429)
     log_refusal(visit.sender.address, "wrong_code")
     if outcome.reason == "wrong_code" and not by_three:
         await visit.house.limits.note_wrong_code(visit.owner.id, visit.field("code"))
-    return await _show_code_step(visit, problem=explain(outcome, visit.now), status=401)
+    return await _show_code_step(visit, problem=problem, status=401)
 
 
 def _find_aim(visit: Visit, outcome: Verified, *, by_three: bool) -> str:

@@ -86,6 +86,10 @@ each("[data-letters]", (link) => link.addEventListener("click", (event) => {
   link.hidden = true;
 }));
 
+// Whoever stopped a page that came slowly, or lost the connection, may send its form again: the server answers two of
+// one form alike.
+const SENT_MS = 8000;
+
 each("form[data-once]", (form) => form.addEventListener("submit", (event) => {
   if (form.dataset.sent) {
     event.preventDefault();
@@ -94,6 +98,10 @@ each("form[data-once]", (form) => form.addEventListener("submit", (event) => {
   form.dataset.sent = "yes";
   // Not `disabled`: the name and the value of the button belong to what is sent.
   event.submitter?.setAttribute("aria-disabled", "true");
+  setTimeout(() => {
+    delete form.dataset.sent;
+    event.submitter?.removeAttribute("aria-disabled");
+  }, SENT_MS);
   // Sent as a password again, so that no browser remembers it as an entry of a text box.
   form.querySelectorAll("[data-reveal]").forEach((button) => {
     document.getElementById(button.dataset.reveal).type = "password";
