@@ -143,7 +143,7 @@ def start_proxy(
         while True:
             try:
                 proxy.get("/")
-            except (httpx.TransportError, FileNotFoundError):
+            except (httpx.TransportError, FileNotFoundError, ssl.SSLError):  # its certificate may be half written
                 said = (tmp_path / "proxy.log").read_text()
                 assert started[-1].poll() is None, said
                 assert time.monotonic() < deadline, said

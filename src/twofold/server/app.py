@@ -29,7 +29,7 @@ from twofold.server.hosts import Hosts
 from twofold.server.metrics import Metrics
 from twofold.server.openapi import openapi_document
 from twofold.server.pages import page_routes
-from twofold.server.pages.gate import open_visit, stranger
+from twofold.server.pages.failures import Failures
 from twofold.server.pages.visit import House
 from twofold.server.problems import Problem, dump_problem
 from twofold.server.security_headers import SecurityHeaders
@@ -62,52 +62,13 @@ def create_app(deployment: Deployment, *, clock: Callable[[], float] = monotonic
     )
     house = _build(deployment, public_url, addresses)
 
-    async def show_refusal(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        visit = await open_visit(house, request)
-        response = visit.tell(
-            Sentence("There is no such page") if status == 404 else Sentence("This page does not take that"),
-            Sentence("The address may be mistyped, or what it led to is gone."),
-            status=status,
-            links=((Sentence("To the start"), "/"),),
-        )
-        response.headers.update(getattr(error, "headers", None) or {})
-        return await visit.finish(response)
-
-    async def show_failure(request: Request, _: Exception) -> Response:
-        # Without looking for a session: that may be what went wrong.
-        return stranger(house, request).tell(
-            Sentence("This does not work just now"),
-            Sentence("Something went wrong on the server. It is in its log."),
-            Sentence("Try again in a moment."),
-            status=503,
-        )
-
+    failures = Failures(house)
     everything_else = Starlette(
         routes=[*_open_routes(deployment, metrics), *static_routes(), *page_routes(house)],
-        exception_handlers={HTTPException: show_refusal, Exception: show_failure},
+        exception_handlers={HTTPException: failures.show_refusal, Exception: failures.show_fault},
     )
     everything_else.router.redirect_slashes = False
-
-    async def tell_foreign(scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        host = request.headers.get("host", "")
-        response = stranger(house, request).show(
-            "elsewhere.html",
-            status=421,
-            title=Sentence("This site has another address"),
-            why=Sentence("You opened %(host)s; it answers to %(url)s alone.", {"host": host, "url": public_url}),
-            what_to_do=Sentence(
-                "Open that address. If it is your server and should be another one, start it with %(setting)s, spelled"
-                " as your browser shows it.",
-                {"setting": f"TWOFOLD_PUBLIC_URL={request.url.scheme}://{host}"},
-            ),
-            links=((Sentence("Open the address of the site"), public_url),),
-            failed=True,
-        )
-        await response(scope, receive, send)
-
-    return Gate(public_url, api, everything_else, tell_foreign)
+    return Gate(public_url, api, everything_else, failures.tell_foreign)
 
 
 class Gate:
