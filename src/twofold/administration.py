@@ -152,6 +152,11 @@ class Administration:
         """Make somebody an administrator, or not one any more; never oneself. Raises `Refused`."""
         await self._do(account_id, lambda account, call: administration.set_role(account, role, call), caller)
 
+    async def sign_out(self, account_id: str, *, caller: Caller) -> None:
+        """Every session of the person ends, with all else that her epoch holds. Raises `Refused`."""
+        self._check_other(account_id, caller)
+        await self._directory.record_event(account_id, "signed_out_everywhere", caller=caller)
+
     async def set_disabled(self, account_id: str, *, is_disabled: bool, caller: Caller) -> None:
         """Nobody signs in to a disabled account, and whoever is signed in is not any more. Raises `Refused`."""
         self._check_other(account_id, caller)

@@ -311,6 +311,7 @@ async def test_a_person_is_shown_with_all_but_what_is_secret(ada: Person, server
         "unlock",
         "reset",
         "make-administrator",
+        "sign-out",
         "disable",
     }
 

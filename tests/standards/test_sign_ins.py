@@ -4,6 +4,7 @@ import ast
 import logging
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.kit import Phone
 from tests.ledger import Ledger
@@ -16,6 +17,7 @@ from twofold.core.activity import read_activity
 from twofold.core.attempt import Call
 from twofold.core.decision import Decision
 from twofold.core.enrollment import rename_authenticator, revoke_authenticator
+from twofold.errors import Refused
 
 SOURCE = Path(__file__).parents[2] / "src" / "twofold"
 JUDGED = {"password.accepted", "code.refused", "code.accepted"}
@@ -63,6 +65,16 @@ async def test_asvs_7_4_5_an_administrator_ends_all_sessions_of_one_person(serve
     await server.deployment.administration.set_disabled(f"the-{level}", is_disabled=True, caller=ADMIN)
     assert (await visitor.open(home)).status == 401
     assert (await other.open(home)).status == 200
+
+
+async def test_asvs_7_4_5_an_administrator_signs_somebody_out_who_then_signs_in_again(server: Server) -> None:
+    visitor = await make_visitor(server, "full")
+    caller = msgspec.structs.replace(ADMIN, by="ada")
+    await server.deployment.administration.sign_out("the-full", caller=caller)
+    assert (await visitor.open("/security")).status == 401
+    assert (await server.deployment.verifier.accounts.get("the-full")).state == "active"
+    with pytest.raises(Refused):
+        await server.deployment.administration.sign_out("ada", caller=caller)
 
 
 def test_asvs_6_3_7_and_nist_4_2_3_whoever_owns_an_account_is_told_of_each_change() -> None:
@@ -158,3 +170,14 @@ def test_asvs_11_2_4_and_trap_18_secrets_are_compared_in_constant_time() -> None
     # A store compares digests that the server computed with one another; nobody outside chooses them byte by byte.
     for path in set(SOURCE.rglob("*.py")) - set((SOURCE / "stores").glob("*.py")):
         assert secret_comparisons(path.read_text(encoding="utf-8")) == [], path
+
+
+async def test_asvs_16_3_2_whoever_is_refused_at_the_gate_is_in_the_log(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "twofold")
+    visitor = await make_visitor(server, "full")
+    assert (await visitor.open("/security")).status == 200
+    assert not caplog.messages
+    assert (await visitor.open("/admin")).status == 403
+    assert caplog.messages == ["/admin was refused: it is for administrators"]

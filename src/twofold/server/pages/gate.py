@@ -148,6 +148,7 @@ def _refuse(visit: Visit, page: Page) -> Response | None:
     if "administrator" in page.reach and level == "full":
         if visit.owner.role == "administrator":
             return None
+        log.warning("%s was refused: it is for administrators", page.path)
         return visit.tell(
             Sentence("This is for administrators"),
             Sentence("You are signed in as %(name)s, who is not an administrator.", {"name": visit.owner.id}),
@@ -160,6 +161,7 @@ def _refuse(visit: Visit, page: Page) -> Response | None:
     if level == "full":
         # A form of the steps before, sent again: they are done.
         return visit.go(step)
+    log.warning("a form for %s was refused: the session is %s", page.path, level)
     return visit.tell(
         Sentence("One step is missing"),
         Sentence("You are not signed in completely yet."),

@@ -210,6 +210,8 @@ async def _do(visit: Visit, act: Act, account_id: str, reason: str, caller: Call
         case "make-administrator" | "unmake-administrator":
             role: Role = "administrator" if act.name == "make-administrator" else ""
             await administration.set_role(account_id, role, caller=caller)
+        case "sign-out":
+            await administration.sign_out(account_id, caller=caller)
         case "disable" | "enable":
             await administration.set_disabled(account_id, is_disabled=act.name == "disable", caller=caller)
     return None

@@ -213,6 +213,18 @@ ACTS = (
         is_grave=True,
     ),
     Act(
+        "sign-out",
+        "sign-out",
+        Sentence("Sign out everywhere"),
+        Sentence("Sign %(name)s out everywhere?"),
+        lambda _: (
+            Sentence("Every session of this person ends at once, and no browser is known any more."),
+            Sentence("Password and second factor stay as they are: the person can sign in again."),
+        ),
+        Sentence("Signed out everywhere."),
+        _is_in_use,
+    ),
+    Act(
         "disable",
         "lock",
         Sentence("Disable"),
