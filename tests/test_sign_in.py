@@ -290,6 +290,17 @@ async def test_the_password_of_somebody_signed_in_is_asked_under_the_same_limits
     assert isinstance(outcomes[-1], TooMany)
 
 
+async def test_one_refusal_is_one_line_in_the_log_wherever_the_password_is_asked(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    bearer = await house.bearer(await house.enter())
+    caplog.set_level(logging.INFO, logger="twofold.sign_in")
+    await house.sign_in.check_current_password(bearer, PASSWORD, HERE)
+    assert caplog.messages == []
+    await house.sign_in.check_current_password(bearer, "wrong", HERE)
+    assert caplog.messages == ["refused sign-in from 192.0.2.7: wrong_password"]
+
+
 # Sessions.
 
 

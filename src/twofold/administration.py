@@ -52,11 +52,14 @@ class Administration:
     async def complete_setup(self, account_id: str, *, caller: Caller) -> None:
         """The first administrator has a second factor. Whoever began with the set-up link and did not come so far, by
         a mistyped name or with a stolen link, is none."""
-        for row in await self._pages.page_accounts(role="administrator", limit=PAGE_PEOPLE):
-            account = await self._engine.accounts.load(row.account_id)
-            if account is not None and account.id != account_id and not account.is_bound:
-                with suppress(Refused):
-                    await self.set_role(account.id, "", caller=caller)
+        after = ""
+        while rows := await self._pages.page_accounts(role="administrator", after=after, limit=PAGE_PEOPLE):
+            after = rows[-1].account_id
+            for row in rows:
+                account = await self._engine.accounts.load(row.account_id)
+                if account is not None and account.id != account_id and not account.is_bound:
+                    with suppress(Refused):
+                        await self.set_role(account.id, "", caller=caller)
 
         def decide(account: Account | None, call: Call) -> Decision:
             deployment = account or new_deployment(call.seed, call.now)

@@ -169,7 +169,6 @@ def _build(deployment: Deployment, public_url: str, addresses: Addresses) -> Hou
         deployment.store,
         deployment.keyring,
         deployment.clock,
-        deployment.entropy,
         settings,
         public_url,
         settings.public_url is not None,

@@ -24,7 +24,7 @@ from twofold.errors import InvalidInput, Refused
 from twofold.server.pages.health_words import say_finding
 from twofold.server.pages.home import HOME
 from twofold.server.pages.proof import explain_unproven
-from twofold.server.pages.refusals import Explanation, explain_code, explain_input
+from twofold.server.pages.refusals import Explanation, explain_code, explain_input, explain_switched_off
 from twofold.server.pages.visit import Visit, spell_query
 from twofold.server.words import Moment, Sentence
 
@@ -57,12 +57,6 @@ WAYS = (
         Sentence("Good: a stolen password alone opens nothing"),
         (Sentence("Works without signal"),),
     ),
-)
-
-_NOT_TAKEN = Explanation(
-    Sentence("App codes are not taken any more"),
-    Sentence("There were a hundred wrong ones in a row, so your authenticators are switched off."),
-    Sentence("Use a recovery code, or ask an administrator to unlock your account."),
 )
 
 
@@ -201,7 +195,8 @@ async def _take_proof(visit: Visit, replaced: Authenticator | None) -> Response:
     except Refused as refused:
         if refused.code != "disabled":
             raise
-        return _show_proof(visit, replaced, problem=_NOT_TAKEN)
+        has_codes = (await visit.house.verifier.accounts.get(visit.owner.id)).recovery_codes_left > 0
+        return _show_proof(visit, replaced, problem=explain_switched_off(has_recovery_codes=has_codes))
     visit.keep(proven)
     return visit.go(_start_path(replaced))
 

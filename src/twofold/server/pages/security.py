@@ -28,7 +28,7 @@ from twofold.server.pages.sessions import find_this_browser, list_browsers
 from twofold.server.pages.visit import Visit
 from twofold.server.words import Sentence, Wait
 from twofold.sign_in import is_last_factor
-from twofold.sign_in_limits import TooMany, log_refusal
+from twofold.sign_in_limits import TooMany
 
 Errors = Mapping[str, Sentence]
 
@@ -143,11 +143,9 @@ async def take_password(visit: Visit) -> Response:
     except InvalidInput as error:
         return _show_password(visit, errors={error.field: explain_input(error)})
     match outcome:
-        case TooMany(retry_after_s=wait_s, over=over):
-            log_refusal(visit.sender.address, "limit_network" if over == "network" else "limit_name")
+        case TooMany(retry_after_s=wait_s):
             return _show_password(visit, explain_too_many(wait_s))
         case Rejected():
-            log_refusal(visit.sender.address, "wrong_password")
             wrong_password = Sentence("This is not your password now. Type it again.")
             return _show_password(visit, errors={"password": wrong_password})
     try:

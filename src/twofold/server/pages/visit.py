@@ -24,7 +24,7 @@ from twofold.core.session import Ending, Session
 from twofold.core.sign_in import Bearer
 from twofold.engine import Caller
 from twofold.networks import Networks
-from twofold.ports import Clock, Entropy, SealingKeys
+from twofold.ports import Clock, SealingKeys
 from twofold.server import csrf
 from twofold.server.addresses import Addresses, Sender
 from twofold.server.cookies import CSRF, KNOWN, SESSION, Cookies
@@ -49,7 +49,6 @@ class House(msgspec.Struct, frozen=True):
     store: SettingStore
     keys: SealingKeys
     clock: Clock
-    entropy: Entropy
     settings: Settings
     public_url: str
     is_public_url_fixed: bool
