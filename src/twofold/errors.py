@@ -41,13 +41,15 @@ class TwofoldError(Exception):
 class InvalidInput(TwofoldError):
     """Something sent by the caller is not of the expected form.
 
-    `field` is the name the caller used; `expected` completes the sentence "<field>: expected …".
+    `field` is the name the caller used; `expected` completes the sentence "<field>: expected …". `why` is a stable word
+    for whoever says it in other words, where one field can be wrong in several ways.
     """
 
-    def __init__(self, field: str, expected: str) -> None:
+    def __init__(self, field: str, expected: str, *, why: str = "") -> None:
         super().__init__(f"{field}: expected {expected}")
         self.field = field
         self.expected = expected
+        self.why = why
 
 
 class Refused(TwofoldError):

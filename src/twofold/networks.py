@@ -189,7 +189,9 @@ def _check_network(text: str, own: Address | None) -> Network:
     if isinstance(first, ipaddress.IPv6Address) and first.ipv4_mapped is not None and network.prefixlen >= 96:
         network = ipaddress.ip_network((first.ipv4_mapped, network.prefixlen - 96))
     if any(network.overlaps(loopback) for loopback in _LOOPBACK):
-        raise InvalidInput("network", "a network without 127.0.0.0/8 and ::1: that is this machine itself")
+        expected = "a network without 127.0.0.0/8 and ::1: that is this machine itself"
+        raise InvalidInput("network", expected, why="loopback")
     if own is not None and own in network:
-        raise InvalidInput("network", f"a network without your own address, {own}: it would shut you out")
+        expected = f"a network without your own address, {own}: it would shut you out"
+        raise InvalidInput("network", expected, why="own")
     return network

@@ -13,7 +13,7 @@ from typing import cast
 
 import msgspec
 
-from twofold.core import administration, enrollment, management, sign_in
+from twofold.core import administration, management, sign_in
 from twofold.core.account import Account, OneTimeLink, check_account_id, find_known_browser
 from twofold.core.attempt import Call, Context
 from twofold.core.clock import MICROS_PER_S
@@ -27,9 +27,9 @@ from twofold.core.verification import Question, verify_answer
 from twofold.credentials import Credentials
 from twofold.directory import Directory
 from twofold.engine import Caller, Engine
-from twofold.errors import InvalidInput, Refused, TamperedRecord
+from twofold.errors import InvalidInput, TamperedRecord
 from twofold.ports import Sessions
-from twofold.sign_in_limits import SignInLimits, TooMany, log_refusal
+from twofold.sign_in_limits import Admitted, SignInLimits, TooMany, log_refusal
 from twofold.verifier import network_of
 
 NAME_MAX = 128
@@ -92,14 +92,8 @@ class SignIn:
         if guest.blocked_for_s and not is_known:
             log_refusal(context.ip, "blocked")
             return TooMany(guest.blocked_for_s, "network")
-        admitted = await self._limits.admit(
-            folded,
-            context.ip,
-            is_known=is_known,
-            is_behind_unknown_proxy=guest.is_behind_unknown_proxy,
-        )
+        admitted = await self._admit(folded, guest, is_known=is_known)
         if isinstance(admitted, TooMany):
-            log_refusal(context.ip, "limit_network" if admitted.over == "network" else "limit_name")
             return admitted
         is_right = True  # unless it is judged wrong: what is never judged costs nothing
         unfinished: list[str] = []
@@ -115,19 +109,14 @@ class SignIn:
             await self._limits.settle(
                 admitted, is_right=is_right, is_account=account is not None, unfinished=unfinished
             )
-        self._count_refused(account, context.ip)
-        log_refusal(context.ip, "wrong_password")
-        return Rejected("wrong_password")
+        return self._refuse_password(account, context.ip)
 
     async def check_current_password(self, bearer: Bearer, password: str, guest: Guest) -> Rejected | TooMany | None:
         """Ask a person who is signed in for the password again, under the same limits; None if it is right."""
         account = await self._engine.accounts.load(bearer.session.account_id)
         context, name, now = guest.context, fold_name(bearer.session.account_id), self._engine.clock.now()
-        admitted = await self._limits.admit(
-            name, context.ip, is_known=False, is_behind_unknown_proxy=guest.is_behind_unknown_proxy
-        )
+        admitted = await self._admit(name, guest, is_known=False)
         if isinstance(admitted, TooMany):
-            log_refusal(context.ip, "limit_network" if admitted.over == "network" else "limit_name")
             return admitted
         is_right = True
         try:
@@ -142,10 +131,7 @@ class SignIn:
             is_right = answer is not None
         finally:
             await self._limits.settle(admitted, is_right=is_right, is_account=True)
-        if is_right:
-            return None
-        log_refusal(context.ip, "wrong_password")
-        return Rejected("wrong_password")
+        return None if is_right else self._refuse_password(account, context.ip)
 
     async def prepare_proof(self, bearer: Bearer, code: str, purpose: str, context: Context) -> Question:
         """The answer that proves, with the call that it comes with, who calls; recovery codes are hashed here."""
@@ -211,16 +197,6 @@ class SignIn:
 
         await self._engine.decide(account_id, decide, caller)
 
-    async def remove_authenticator(self, account_id: str, authenticator_id: str, caller: Caller) -> Done:
-        """Remove an authenticator that is not the last one. Raises `Refused`, `NotProven`."""
-
-        def decide(account: Account | None, call: Call) -> Decision:
-            if account is not None and is_last_factor(account, authenticator_id):
-                raise Refused("conflict", "the last authenticator is replaced by another one, not removed")
-            return enrollment.revoke_authenticator(account, authenticator_id, call)
-
-        return cast(Done, await self._engine.decide(account_id, decide, caller))
-
     async def forget_browser(self, account_id: str, browser_id: str, caller: Caller) -> None:
         """A known browser is a new one from now on. Raises `Refused("not_found")`."""
 
@@ -283,21 +259,27 @@ class SignIn:
                 self._tampered[account_id] = error
             return None
 
-    def _count_refused(self, account: Account | None, ip: str | None) -> None:
+    async def _admit(self, name: str, guest: Guest, *, is_known: bool) -> Admitted | TooMany:
+        """Count an attempt at the password of this (folded) name."""
+        ip = guest.context.ip
+        admitted = await self._limits.admit(
+            name, ip, is_known=is_known, is_behind_unknown_proxy=guest.is_behind_unknown_proxy
+        )
+        if isinstance(admitted, TooMany):
+            log_refusal(ip, "limit_network" if admitted.over == "network" else "limit_name")
+        return admitted
+
+    def _refuse_password(self, account: Account | None, ip: str | None) -> Rejected:
+        """A wrong password: in the log now, among the events later (`record_refused`)."""
+        log_refusal(ip, "wrong_password")
         if account is not None and len(self._refused) < _COUNTED_MAX:
             self._refused[account.id, "" if ip is None else network_of(ip)] += 1
+        return Rejected("wrong_password")
 
 
 def _address_of(guest: Guest) -> str | None:
     """Whom the pool of hashes takes for one neighbor; nobody, where all share the address of a proxy."""
     return None if guest.context.ip is None or guest.is_behind_unknown_proxy else network_of(guest.context.ip)
-
-
-def is_last_factor(account: Account, authenticator_id: str) -> bool:
-    """Whether no active second factor is left without this authenticator: nobody has a full session without one, so
-    whoever removed it would be outside."""
-    others = tuple(a for a in account.authenticators if a.id != authenticator_id)
-    return not msgspec.structs.replace(account, authenticators=others).has_second_factor
 
 
 def make_name(name: str) -> str:

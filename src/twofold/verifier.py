@@ -252,13 +252,22 @@ class Verifier:
         return cast(Renewed, await self._engine.decide(account_id, decide, caller, prepare=recovery.prepare))
 
     async def revoke(
-        self, account_id: str, authenticator_id: str, *, step_up: str | None = None, caller: Caller = LOCAL
+        self,
+        account_id: str,
+        authenticator_id: str,
+        *,
+        step_up: str | None = None,
+        keeps_last: bool = False,
+        caller: Caller = LOCAL,
     ) -> Done:
-        """Remove an authenticator, at once and for every open sign-in; also how a pending one is canceled."""
+        """Remove an authenticator, at once and for every open sign-in; also how a pending one is canceled. With
+        `keeps_last` the last second factor is refused (`conflict`)."""
         claims = self._read_step_up(step_up)
 
         def decide(account: Account | None, call: Call) -> Decision:
-            return enrollment.revoke_authenticator(account, authenticator_id, call, step_up=claims)
+            return enrollment.revoke_authenticator(
+                account, authenticator_id, call, step_up=claims, keeps_last=keeps_last
+            )
 
         return cast(Done, await self._engine.decide(account_id, decide, caller))
 

@@ -5,6 +5,7 @@ Most commands run inside the test; where a terminal matters, the real program ru
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -101,7 +102,13 @@ def terminal() -> Iterator[Callable[..., "pexpect.spawn[str]"]]:
 
     def spawn(*arguments: str) -> "pexpect.spawn[str]":
         child = pexpect.spawn(
-            sys.executable, ["-m", "twofold", *arguments], encoding="utf-8", timeout=20, dimensions=(50, 120)
+            sys.executable,
+            ["-m", "twofold", *arguments],
+            encoding="utf-8",
+            timeout=20,
+            dimensions=(50, 120),
+            # Whoever starts the tests in the background makes them, and what they start, deaf to Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         # What is typed is typed after a prompt that comes when everything is ready: there is nothing to wait for.
         child.delaybeforesend = None

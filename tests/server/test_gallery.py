@@ -164,7 +164,8 @@ def test_a_form_that_was_stopped_on_its_way_can_be_sent_again_after_eight_second
 
     tab.context.route("**/gallery", take)
     choice = tab.locator("button[value=totp]")
-    choice.dispatch_event("click")
+    with tab.expect_response("**/gallery"):
+        choice.dispatch_event("click")
     tab.clock.run_for(7_900)
     choice.dispatch_event("click")
     assert (len(sent), choice.get_attribute("aria-disabled")) == (1, "true")

@@ -194,13 +194,21 @@ def rename_authenticator(account: Account | None, authenticator_id: str, label: 
 
 
 def revoke_authenticator(
-    account: Account | None, authenticator_id: str, call: Call, *, step_up: ReceiptClaims | None = None
+    account: Account | None,
+    authenticator_id: str,
+    call: Call,
+    *,
+    step_up: ReceiptClaims | None = None,
+    keeps_last: bool = False,
 ) -> Decision:
-    """Remove an authenticator; one that is pending goes without a step-up. With the last one go the recovery codes."""
+    """Remove an authenticator; one that is pending goes without a step-up. With the last one go the recovery codes;
+    `keeps_last` refuses to remove that one."""
     account = without_expired(check_usable(account), call.now)
     removed = account.find(authenticator_id)
     if removed.factor == FIRST_FACTOR:
         raise Refused("conflict", "a password is changed, not removed")
+    if keeps_last and account.is_last_factor(authenticator_id):
+        raise Refused("conflict", "the last authenticator is replaced by another one, not removed")
     if removed.state != "pending":
         account = check_step_up(account, step_up, call)
     account = _without(account, authenticator_id)

@@ -84,11 +84,12 @@ def check_new_password(password: str, *, account_id: str, common: Container[str]
     """Raises `InvalidInput` that says why a password cannot be chosen; `common` holds well-known ones in lower case."""
     normal = unicodedata.normalize("NFC", password)
     if not LENGTH_MIN <= len(normal) <= LENGTH_MAX:
-        raise InvalidInput("password", f"{LENGTH_MIN} to {LENGTH_MAX} characters")
+        raise InvalidInput("password", f"{LENGTH_MIN} to {LENGTH_MAX} characters", why="length")
     if normal.casefold() in common:
-        raise InvalidInput("password", "one that is not on the list of well-known passwords; this one is tried first")
+        expected = "one that is not on the list of well-known passwords; this one is tried first"
+        raise InvalidInput("password", expected, why="common")
     if normal.casefold() == account_id.casefold():
-        raise InvalidInput("password", "something else than the name")
+        raise InvalidInput("password", "something else than the name", why="name")
 
 
 _: Factor = Password()

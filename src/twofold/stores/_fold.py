@@ -25,8 +25,6 @@ DELETED = "deleted"
 
 #: The columns of an account that lists ask for: state, factors, role.
 Summary = tuple[str, str, str]
-#: What tells one session of an account from the others: digest of the token, id, level.
-SessionKey = tuple[bytes, str, str]
 
 
 class Changes(msgspec.Struct):
@@ -89,33 +87,32 @@ def lost(account_id: str) -> TamperedRecord:
 
 
 def fold_sessions(
-    effect: OpenSession | EndSessions, held: Sequence[SessionKey], *, known: AbstractSet[bytes]
+    effect: OpenSession | EndSessions, held: Sequence[StoredSession], codec: Codec
 ) -> tuple[list[bytes], bool]:
     """The digests that leave `held` (the account's sessions, oldest first) and whether the effect's own is opened.
 
-    `known` are the digests of those begun in a known browser. They make room last: whoever has the password alone
-    opens sessions elsewhere, and pushes out none of the owner's.
+    Sessions begun in a known browser make room last: whoever has the password alone opens sessions elsewhere, and
+    pushes out none of the owner's.
     """
     if isinstance(effect, EndSessions):
-        return [digest for digest, id_, _ in held if _is_ended(effect, id_)], False
-    leaving = [digest for digest, _, _ in held if digest == effect.replaces]
+        return [row.token_digest for row in held if _is_ended(effect, row.id)], False
+    leaving = [row.token_digest for row in held if row.token_digest == effect.replaces]
     if effect.replaces is not None and not leaving:
         return [], False
-    equals = [digest for digest, _, level in held if level == effect.session.level and digest != effect.replaces]
-    equals.sort(key=lambda digest: digest in known)
-    return leaving + equals[: max(0, len(equals) + 1 - SESSIONS_MAX)], True
+    equals = [row for row in held if row.level == effect.session.level and row.token_digest != effect.replaces]
+    too_many = len(equals) + 1 - SESSIONS_MAX
+    if too_many > 0:
+        equals.sort(key=lambda row: _is_of_known_browser(row, codec))
+        leaving += [row.token_digest for row in equals[:too_many]]
+    return leaving, True
 
 
-def find_known(rows: Iterable[StoredSession], codec: Codec) -> AbstractSet[bytes]:
-    """The digests of the sessions begun in a known browser; one that was changed from outside counts as none."""
-
-    def is_known(row: StoredSession) -> bool:
-        try:
-            return codec.load_session(row).is_known
-        except TamperedRecord:
-            return False
-
-    return {row.token_digest for row in rows if is_known(row)}
+def _is_of_known_browser(row: StoredSession, codec: Codec) -> bool:
+    """Whether the session was begun in one; a row that was changed from outside counts as none."""
+    try:
+        return codec.load_session(row).is_known
+    except TamperedRecord:
+        return False
 
 
 def _is_ended(effect: EndSessions, session_id: str) -> bool:

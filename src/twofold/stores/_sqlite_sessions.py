@@ -9,7 +9,7 @@ import msgspec
 from twofold.core.codec import Codec
 from twofold.core.decision import EndSessions, OpenSession
 from twofold.core.session import StoredSession
-from twofold.stores._fold import find_known, fold_sessions
+from twofold.stores._fold import fold_sessions
 
 #: At most so many are dropped with one that is opened: more than come, and never a long wait.
 EXPIRED_MAX = 100
@@ -32,9 +32,8 @@ def write_sessions(
     """Open or end sessions of the account."""
     if isinstance(effect, OpenSession):
         connection.execute(_DROP_EXPIRED, (effect.session.seen_at, EXPIRED_MAX))
-    rows = [StoredSession(*row) for row in connection.execute(_SELECT_HELD, (account_id,))]
-    held = [(row.token_digest, row.id, row.level) for row in rows]
-    leaving, is_opened = fold_sessions(effect, held, known=find_known(rows, codec))
+    held = [StoredSession(*row) for row in connection.execute(_SELECT_HELD, (account_id,))]
+    leaving, is_opened = fold_sessions(effect, held, codec)
     connection.executemany(_DELETE, [(digest,) for digest in leaving])
     if isinstance(effect, OpenSession) and is_opened:
         row = codec.dump_session(effect.session, effect.token_digest)

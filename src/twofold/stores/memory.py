@@ -35,7 +35,7 @@ from twofold.ports import (
     Sessions,
     WrappedKey,
 )
-from twofold.stores._fold import DELETED, Summary, count_by, find_known, fold_sessions, lost, settle_sealed, summarize
+from twofold.stores._fold import DELETED, Summary, count_by, fold_sessions, lost, settle_sealed, summarize
 
 _MICROS = 1_000_000
 
@@ -114,9 +114,7 @@ class MemoryStore:
                 continue
             if isinstance(effect, OpenSession):
                 kept = {digest: row for digest, row in kept.items() if row.expires_at > effect.session.seen_at}
-            rows = _of_account(kept, account_id)
-            theirs = [(row.token_digest, row.id, row.level) for row in rows]
-            leaving, is_opened = fold_sessions(effect, theirs, known=find_known(rows, self._require_codec()))
+            leaving, is_opened = fold_sessions(effect, _of_account(kept, account_id), self._require_codec())
             kept = {digest: row for digest, row in kept.items() if digest not in leaving}
             if isinstance(effect, OpenSession) and is_opened:
                 if effect.token_digest in kept:

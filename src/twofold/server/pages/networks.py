@@ -85,9 +85,9 @@ def _to_line(block: NetworkBlock) -> Line:
 
 def _explain(error: InvalidInput) -> Sentence:
     match error.field:
-        case "network" if "own address" in error.expected:
+        case "network" if error.why == "own":
             return Sentence("Your own address is in this network: you would shut yourself out. Choose a smaller one.")
-        case "network" if "itself" in error.expected:
+        case "network" if error.why == "loopback":
             return Sentence("This server itself is in this network. Choose a smaller one.")
         case "network":
             return Sentence("Type an address or a network, such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/48.")

@@ -165,13 +165,14 @@ def explain_input(error: InvalidInput) -> Sentence:
 
 def explain_new_password(error: InvalidInput) -> Sentence:
     """Why a password cannot be chosen."""
-    if "list" in error.expected:
-        return Sentence("This password is among those that are tried first everywhere. Choose another one.")
-    if "name" in error.expected:
-        return Sentence("Choose something else than your name.")
-    if error.field == "new_password" or "Unicode" in error.expected:
-        return explain_input(error)
-    return Sentence("A password has 8 to 128 characters. A sentence is easy to remember and hard to guess.")
+    match error.why:
+        case "common":
+            return Sentence("This password is among those that are tried first everywhere. Choose another one.")
+        case "name":
+            return Sentence("Choose something else than your name.")
+        case "length":
+            return Sentence("A password has 8 to 128 characters. A sentence is easy to remember and hard to guess.")
+    return explain_input(error)
 
 
 def explain_refusal(code: RefusalCode) -> tuple[int, Sentence, Sentence]:

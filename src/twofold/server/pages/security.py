@@ -27,7 +27,6 @@ from twofold.server.pages.security_words import explain_done, explain_misfit, ex
 from twofold.server.pages.sessions import find_this_browser, list_browsers
 from twofold.server.pages.visit import Visit
 from twofold.server.words import Sentence, Wait
-from twofold.sign_in import is_last_factor
 from twofold.sign_in_limits import TooMany
 
 Errors = Mapping[str, Sentence]
@@ -61,7 +60,7 @@ async def show_security(visit: Visit) -> Response:
             events_max=EVENTS_LOOKED_AT_MAX if is_cut else None,
         ),
         authenticators=view.second_factors,
-        removable={a.id for a in owner.authenticators if not is_last_factor(owner, a.id)},
+        removable={a.id for a in owner.authenticators if not owner.is_last_factor(a.id)},
         codes_left=view.recovery_codes_left,
         codes_made_at=_find_made_at(view, RECOVERY),
         password_set_at=_find_made_at(view, FIRST_FACTOR),
@@ -101,7 +100,9 @@ async def take_removal(visit: Visit) -> Response:
     authenticator = await _find_factor(visit)
     try:
         caller = await _call_with_code(visit, f"remove_authenticator:{authenticator.id}")
-        visit.keep(await visit.house.sign_in.remove_authenticator(visit.owner.id, authenticator.id, caller))
+        # Nobody has a full session without a second factor, so whoever removed the last one would be outside.
+        verifier = visit.house.verifier
+        visit.keep(await verifier.revoke(visit.owner.id, authenticator.id, keeps_last=True, caller=caller))
     except InvalidInput as error:
         return await _show_removal(visit, errors={error.field: explain_input(error)})
     except NotProven as wrong:
@@ -221,7 +222,7 @@ async def _show_authenticator(visit: Visit, *, error: Sentence | None = None, st
         error=error,
         authenticator=authenticator,
         label=visit.field("label") if error else authenticator.label,
-        is_last=is_last_factor(visit.owner, authenticator.id),
+        is_last=visit.owner.is_last_factor(authenticator.id),
     )
 
 
@@ -233,7 +234,7 @@ async def _show_removal(visit: Visit, problem: Explanation | None = None, errors
         problem,
         errors,
         authenticator=authenticator,
-        is_last=is_last_factor(visit.owner, authenticator.id),
+        is_last=visit.owner.is_last_factor(authenticator.id),
         ends_others=_ends_others(visit),
     )
 
