@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from bench import engine, http, otp, size, startup
+from bench import engine, http, otp, passkey, size, startup
 from bench.figures import Figure, as_text
 from bench.page import write_page
 
@@ -20,6 +20,7 @@ def sections(*, quick: bool) -> list[Section]:
     small, large = (10_000, 100_000) if quick else (10_000, 1_000_000)
     return [
         ("One code", lambda: otp.measure(rounds=4 * rounds)),
+        ("One passkey", lambda: passkey.measure(rounds=4 * rounds)),
         ("The engine on SQLite", lambda: engine.measure(accounts=ACCOUNTS, rounds=rounds)),
         ("Over HTTP, one worker", lambda: http.measure(accounts=ACCOUNTS, rounds=rounds)),
         ("More accounts", lambda: size.measure(small=small, large=large, rounds=rounds)),

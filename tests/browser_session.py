@@ -11,7 +11,8 @@ from twofold.core.decision import Decision, Done, OpenSession, Outcome, Verified
 from twofold.core.factor import Answer, read_answer
 from twofold.core.session import Session, digest_token
 from twofold.core.sign_in import DEFAULT_LIMITS, Bearer, SessionLimits, begin_session, in_session
-from twofold.core.verification import Question, verify_answer
+from twofold.core.verdict import Question
+from twofold.core.verification import verify_answer
 
 PASSWORD = "correct horse battery"
 

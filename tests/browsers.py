@@ -34,6 +34,15 @@ AXE_TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practi
 ARGUMENTS = ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1",)
 PHONE, DESKTOP = (390, 844), (1440, 900)
 TABS_MAX = 120
+#: What a laptop has that asks for a fingerprint; `Authenticator` takes others.
+PLATFORM = {
+    "protocol": "ctap2",
+    "transport": "internal",
+    "hasResidentKey": True,
+    "hasUserVerification": True,
+    "isUserVerified": True,
+    "automaticPresenceSimulation": True,
+}
 #: None when an element has the focus. A group of radio buttons is one stop; its buttons are reached by arrows.
 NEXT_KEY = """element => {
     const focused = document.activeElement;
@@ -143,6 +152,25 @@ class BrowserVisitor:
         self._answer = navigation.value
         return self._arrive(expect)
 
+    def show_passkey(self, *, expect: Collection[int] = USUAL, **fields: Value) -> Snapshot:
+        """Press the button that asks for a passkey, after filling in fields of its form; where that leads."""
+        button = self.tab.locator("[data-passkey] button").first
+        form = button.locator("xpath=ancestor::form")
+        for name, value in fields.items():
+            self._fill(form.locator(f'[name="{name}"]'), value)
+        with self.tab.expect_navigation(timeout=STEP_MS_MAX) as navigation:
+            self._press(button)
+        self._answer = navigation.value
+        return self._arrive(expect)
+
+    def show_passkey_in_vain(self) -> str:
+        """Press the same button where the browser refuses; what the page says about it."""
+        line = self.tab.locator("[data-passkey] [role=alert]")
+        line.evaluate("line => { line.hidden = true; }")
+        self._press(self.tab.locator("[data-passkey] button").first)
+        line.wait_for()
+        return line.inner_text()
+
     def back(self) -> Snapshot:
         self._answer = self.tab.go_back() or self._answer
         return self._arrive(USUAL)
@@ -213,6 +241,43 @@ class KeyboardVisitor(BrowserVisitor):
             "element => { const style = getComputedStyle(element);"
             " return style.outlineStyle !== 'none' || style.boxShadow !== 'none' }"
         ), f"one cannot see that {wanted} has the focus"
+
+
+class Authenticator:
+    """A passkey or security key of Chromium's own, as its developer tools make them, for one tab."""
+
+    def __init__(self, visitor: BrowserVisitor, **options: Any) -> None:
+        self._tab = visitor.tab
+        self._tools = self._tab.context.new_cdp_session(self._tab)
+        self._tools.send("WebAuthn.enable")
+        made = self._tools.send("WebAuthn.addVirtualAuthenticator", {"options": {**PLATFORM, **options}})
+        self._id = {"authenticatorId": made["authenticatorId"]}
+
+    @property
+    def credentials(self) -> list[dict[str, Any]]:
+        """What it holds."""
+        held: list[dict[str, Any]] = self._tools.send("WebAuthn.getCredentials", self._id)["credentials"]
+        return held
+
+    def wait_until_empty(self) -> None:
+        """Until it holds nothing any more: what a page signals comes a moment later."""
+        for _ in range(STEP_MS_MAX // 50):
+            if not self.credentials:
+                return
+            self._tab.wait_for_timeout(50)
+        raise AssertionError(f"it still holds {self.credentials}")
+
+    def be_touched(self, is_touched: bool = True) -> None:
+        """Whether somebody touches it when it asks for that, from now on."""
+        self._tools.send("WebAuthn.setAutomaticPresenceSimulation", {**self._id, "enabled": is_touched})
+
+    def know_user(self, is_known: bool = True) -> None:
+        """Whether the finger, the face or the PIN is the right one, from now on."""
+        self._tools.send("WebAuthn.setUserVerified", {**self._id, "isUserVerified": is_known})
+
+    def take_away(self) -> None:
+        """Unplug it."""
+        self._tools.send("WebAuthn.removeVirtualAuthenticator", self._id)
 
 
 @contextmanager

@@ -30,7 +30,8 @@ from twofold.core.entropy import Seed
 from twofold.core.factor import Answer, Factors, Proof, read_answer
 from twofold.core.management import AccountEvent, put_account, record_event, set_password
 from twofold.core.settlement import Settlement, Standing, settle
-from twofold.core.verification import MANAGE, SEED_FIELD, Question, verify_answer
+from twofold.core.verdict import MANAGE, Question
+from twofold.core.verification import SEED_FIELD, verify_answer
 from twofold.crypto.argon2 import ONLY_FOR_TESTING
 from twofold.crypto.digest import MacKeys
 from twofold.crypto.otp import step_at

@@ -18,7 +18,7 @@ from twofold.core.decision import Verified
 from twofold.core.factor import read_answer
 from twofold.core.idempotency import IdempotencyKey
 from twofold.core.sign_in import Bearer
-from twofold.core.verification import Question
+from twofold.core.verdict import Question
 from twofold.engine import DEPLOYMENT, Caller, NotProven
 from twofold.errors import InvalidInput, Refused, SessionEnded
 from twofold.sign_in import Guest

@@ -122,7 +122,9 @@ def served(tmp_path: Path, require_program: Callable[[str], str]) -> Iterator[Sh
             server.terminate()
 
 
-@pytest.mark.parametrize("page", ["api.md", "howto/api-from-anything.md", "howto/run-a-server.md"])
+@pytest.mark.parametrize(
+    "page", ["api.md", "howto/api-from-anything.md", "howto/passkey-address.md", "howto/run-a-server.md"]
+)
 def test_commands_print_what_the_page_shows(page: str, served: Shell) -> None:
     for step in steps(DOCS / page):
         printed = served.run(step.command)

@@ -25,16 +25,17 @@ ASVS = """
 """
 NIST = """
 2.1.3 2.2.1 2.2.2 2.2.3 2.3.2 2.3.3 2.4.5 5.1 5.1.1 5.1.2 5.2 3.1.1.2 3.1.2.1 3.1.2.2 4.2.1.1 4.2.1.2 4.2.1.3 4.2.2.2
-4.2.3 3.1.4.1 3.1.4.2 3.2.2 3.2.7 3.2.8
+4.2.3 3.1.4.1 3.1.4.2 3.2.2 3.2.7 3.2.8 3.1.6.2 3.1.7.2 B.3 3.2.4 3.2.5 3.2.5.2 4.1.2.1
 """
 SECTIONS = {
     "OWASP ASVS 5.0.0": frozenset(ASVS.split()),
     "NIST SP 800-63B-4": frozenset(NIST.split()),
-    "Traps": frozenset(map(str, range(1, 57))),
+    "WebAuthn Level 3": frozenset(f"D{number}" for number in range(1, 22)),
+    "Traps": frozenset(map(str, range(1, 68))),
 }
 
 _SECTION = re.compile(r"^## (.+)\n((?:(?!## ).*\n)*)", re.MULTILINE)
-_ROW = re.compile(r"^\| ([\d.]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| ([BD]?[\d.]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 _TEST = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
 _WITHOUT = re.compile(r"not (?:here|met): \w")
 

@@ -9,10 +9,11 @@ from tests.kit import Phone, SetClock, wrong_code
 
 from twofold.bootstrap import Deployment
 from twofold.core.decision import Confirmed, Redeemed, Rejected, Throttled, Verified
+from twofold.core.network import network_of
 from twofold.credentials import OtpParameters
 from twofold.engine import Caller
 from twofold.errors import Busy, InvalidInput, Refused, Unavailable
-from twofold.verifier import THREE_CODES_PER_SECOND_WITHOUT_ADDRESS, Verifier, network_of
+from twofold.verifier import THREE_CODES_PER_SECOND_WITHOUT_ADDRESS, Verifier
 
 ADMIN = Caller(is_admin=True)
 

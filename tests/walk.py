@@ -7,7 +7,7 @@ pages say and do is shown by the journeys, not here.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from tests.browsers import BrowserVisitor
+from tests.browsers import Authenticator, BrowserVisitor
 from tests.forms import FormVisitor
 from tests.people import Person, reset_link, setup_link
 from tests.servers import Clock, Server
@@ -37,7 +37,9 @@ class Walk:
         yield from self.attack()
         yield from self.own_security()
         yield from self.another_authenticator()
+        yield from self.passkeys()
         yield from self.administration()
+        yield from self.acting_with_a_passkey()
         yield from self.links()
         yield from self.refusals()
 
@@ -183,6 +185,48 @@ class Walk:
         yield "authenticator-remove-wrong-code", visitor
         ada.phone = first
 
+    def passkeys(self) -> Iterator[Stop]:
+        self.clock.advance(15 * 60)
+        visitor = self.new_visitor()
+        dan = self.people["dan"] = self.invited("dan").at(visitor)
+        dan.sign_in()
+        dan.sign_out()
+        laptop = Authenticator(visitor)
+        dan.give_password()
+        dan.give_code()
+        yield "enroll-offer", visitor
+        # A key is used by pressing the button alone: no name box offers it.
+        laptop.take_away()
+        authenticator = Authenticator(visitor, transport="usb")
+        visitor.send(press="factor=webauthn")
+        yield "enroll-passkey", visitor
+        authenticator.know_user(False)
+        visitor.show_passkey_in_vain()
+        yield "enroll-passkey-canceled", visitor
+        authenticator.know_user()
+        self.clock.advance(6 * 60)
+        visitor.show_passkey(label=LONG_LABEL)
+        yield "enroll-passkey-late", visitor
+        visitor.show_passkey()
+        yield "enroll-passkey-done", visitor
+        visitor.open("/enroll")
+        yield "enroll-who-are-you-passkey", visitor
+        dan.sign_out()
+        dan.give_password()
+        yield "code-passkey-or-app", visitor
+        visitor.open("/sign-in/code?way=webauthn")
+        yield "code-passkey", visitor
+        self.clock.advance(6 * 60)
+        visitor.show_passkey()
+        yield "code-passkey-late", visitor
+        dan.give_code(dan.wrong_code())
+        yield "code-passkey-or-app-wrong-code", visitor
+        visitor.show_passkey()
+        dan.sign_out()
+        self.clock.advance(6 * 60)
+        visitor.show_passkey()
+        yield "sign-in-passkey-late", visitor
+
     def administration(self) -> Iterator[Stop]:
         self.clock.advance(15 * 60)
         ada, visitor = self.ada, self.ada.visitor
@@ -218,6 +262,40 @@ class Walk:
         visitor.send(to="/admin/networks", network="203.0.113.0/24", code=ada.fresh_code())
         visitor.open("/admin/networks")
         yield "networks", visitor
+
+    def acting_with_a_passkey(self) -> Iterator[Stop]:
+        self.clock.advance(15 * 60)
+        visitor = self.new_visitor()
+        hal = self.people["hal"] = self.invited("hal").at(visitor)
+        hal.sign_in()
+        authenticator = Authenticator(visitor)
+        visitor.open("/enroll")
+        visitor.send(code=hal.fresh_code())
+        visitor.send(press="factor=webauthn")
+        visitor.show_passkey(label="Laptop")
+        # From now on it waits to be touched, or it would sign in by itself where that is offered.
+        authenticator.be_touched(False)
+        app, passkey = hal.authenticator_paths()
+        yield "security-passkey", visitor
+        visitor.open(passkey)
+        yield "authenticator-passkey", visitor
+        visitor.open(f"{app}/remove")
+        yield "authenticator-remove-by-passkey-or-code", visitor
+        self.ada.act_on("hal", "make-administrator")
+        hal.give_password()
+        hal.give_code()
+        visitor.open(f"{app}/remove")
+        yield "authenticator-remove-by-passkey", visitor
+        visitor.open(f"{app}/remove?letters=1")
+        yield "authenticator-remove-by-recovery-code", visitor
+        visitor.open("/admin")
+        yield "admin-passkey", visitor
+        authenticator.be_touched()
+        visitor.show_passkey()
+        visitor.open("/admin/people/cy/disable")
+        yield "person-disable-by-passkey", visitor
+        visitor.open("/admin/networks")
+        yield "networks-by-passkey", visitor
 
     def links(self) -> Iterator[Stop]:
         self.clock.advance(15 * 60)

@@ -14,6 +14,8 @@ from twofold.core.attempt import Context
 from twofold.core.decision import Confirmed, Redeemed, Rejected, Renewed, Throttled, Verified
 from twofold.engine import Caller
 from twofold.errors import Busy, ConfigurationError, InvalidInput, Refused, TwofoldError, Unavailable
+from twofold.factors.webauthn_json import RelyingParty
+from twofold.passkeys import Challenge, PendingPasskey
 from twofold.verifier import PendingEnrollment, Verifier
 
 __version__ = "0.1.0"
@@ -21,14 +23,17 @@ __all__ = [
     "BlockingVerifier",
     "Busy",
     "Caller",
+    "Challenge",
     "ConfigurationError",
     "Confirmed",
     "Context",
     "InvalidInput",
     "PendingEnrollment",
+    "PendingPasskey",
     "Redeemed",
     "Refused",
     "Rejected",
+    "RelyingParty",
     "Renewed",
     "Throttled",
     "TwofoldError",

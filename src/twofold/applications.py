@@ -11,7 +11,6 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -22,6 +21,7 @@ from twofold.core.decision import Decision, Done
 from twofold.engine import Engine
 from twofold.errors import InvalidInput
 from twofold.ports import Application, Applications, SealingKeys
+from twofold.relying_party import read_relying_party
 
 SCOPES = ("verify", "enroll", "admin")
 DEFAULT_SCOPES = ("verify", "enroll")
@@ -46,15 +46,19 @@ class ApplicationKeys:
         rate_per_s: int | None = None,
         networks: Sequence[str] = (),
     ) -> tuple[Application, str]:
-        """A new application and its key, which is never shown again. Raises `InvalidInput`."""
+        """A new application and its key, which is never shown again. Raises `InvalidInput`.
+
+        `origins` and `rp_id` are its WebAuthn relying party (`read_relying_party`); without them Twofold's own.
+        """
         entropy = self._engine.entropy
+        party = read_relying_party(origins, rp_id)
         application = Application(
             base64.b32encode(entropy.bytes(5)).decode().lower(),
             _check_name(name),
             _check_scopes(scopes),
             self._engine.clock.now(),
-            tuple(_check_origin(origin) for origin in origins),
-            rp_id,
+            party.origins if party else (),
+            party.id if party else None,
             _check_rate(rate_per_s),
             tuple(_check_network(network) for network in networks),
         )
@@ -109,16 +113,6 @@ def _check_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
     if not scopes or not set(scopes) <= set(SCOPES):
         raise InvalidInput("scope", f"one or more of {', '.join(SCOPES)}")
     return tuple(scope for scope in SCOPES if scope in scopes)
-
-
-def _check_origin(origin: str) -> str:
-    try:
-        parts = urlsplit(origin)
-    except ValueError:
-        raise InvalidInput("origin", "an exact origin such as https://app.example.com") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or f"{parts.scheme}://{parts.netloc}" != origin:
-        raise InvalidInput("origin", "an exact origin such as https://app.example.com")
-    return origin
 
 
 def _check_rate(rate_per_s: int | None) -> int | None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from twofold.bootstrap import open_embedded
+from twofold.core.attempt import Context
 from twofold.core.decision import Confirmed, Redeemed, Rejected, Renewed, Throttled, Verified
 from twofold.core.management import AccountEvent
 from twofold.credentials import OtpFactor
 from twofold.directory import AccountView
+from twofold.engine import Caller
+from twofold.factors.webauthn_json import RelyingParty, UserVerification
+from twofold.passkeys import Challenge, Json, Passkeys, PendingPasskey
 from twofold.verifier import PendingEnrollment, Verifier
 
 T = TypeVar("T")
+
+
+class _Wait(Protocol):
+    def __call__(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
 
 
 class BlockingVerifier:
@@ -24,6 +32,7 @@ class BlockingVerifier:
         self._verifier = verifier
         self._loop = loop
         self._thread = thread
+        self.passkeys = BlockingPasskeys(verifier.passkeys, self._wait)
 
     @classmethod
     def open(cls, database_url: str = "sqlite:///twofold.db", *, issuer: str = "Twofold") -> Self:
@@ -131,6 +140,72 @@ class BlockingVerifier:
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+
+class BlockingPasskeys:
+    """`Passkeys` for code without an event loop: `BlockingVerifier.passkeys`."""
+
+    def __init__(self, passkeys: Passkeys, wait: _Wait) -> None:
+        self._passkeys = passkeys
+        self._wait = wait
+
+    def enroll(
+        self,
+        account_id: str,
+        rp: RelyingParty,
+        *,
+        label: str = "",
+        replaces: str | None = None,
+        step_up: str | None = None,
+    ) -> PendingPasskey:
+        """See `Passkeys.enroll`."""
+        return self._wait(self._passkeys.enroll(account_id, rp, label=label, replaces=replaces, step_up=step_up))
+
+    def confirm(
+        self,
+        account_id: str,
+        authenticator_id: str,
+        credential: str | Json,
+        rp: RelyingParty,
+        *,
+        label: str | None = None,
+        step_up: str | None = None,
+    ) -> Confirmed | Rejected | Throttled:
+        """See `Passkeys.confirm`."""
+        return self._wait(
+            self._passkeys.confirm(account_id, authenticator_id, credential, rp, label=label, step_up=step_up)
+        )
+
+    def challenge(
+        self,
+        account_id: str,
+        rp: RelyingParty,
+        *,
+        purpose: str | None = None,
+        binding: str | None = None,
+        user_verification: UserVerification = "preferred",
+    ) -> Challenge:
+        """See `Passkeys.challenge`."""
+        return self._wait(
+            self._passkeys.challenge(
+                account_id, rp, purpose=purpose, binding=binding, user_verification=user_verification
+            )
+        )
+
+    def answer(
+        self,
+        challenge: str,
+        credential: str | Json,
+        rp: RelyingParty,
+        *,
+        binding: str | None = None,
+        browser: str | None = None,
+        ip: str | None = None,
+        user_agent: str | None = None,
+    ) -> Verified | Rejected | Throttled:
+        """See `Passkeys.answer`; `browser`, `ip` and `user_agent` as in `Verifier.verify`."""
+        caller = Caller(context=Context(ip, user_agent, browser))
+        return self._wait(self._passkeys.answer(challenge, credential, rp, binding=binding, caller=caller))
 
 
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

@@ -18,16 +18,21 @@ from twofold.core.sign_in import DEFAULT_LIMITS, STRICT_LIMITS
 from twofold.credentials import Credentials
 from twofold.crypto.argon2 import RECOMMENDED, Argon2
 from twofold.delivery import Delivery
+from twofold.directory import Directory
 from twofold.engine import Engine
 from twofold.errors import ConfigurationError, Unavailable
 from twofold.factors import FACTORS
+from twofold.factors.webauthn import ANY_CREDENTIAL, Policy
+from twofold.fido_metadata import load_trust
 from twofold.hash_pool import HashPool
 from twofold.inspection import Inspection
 from twofold.keys.file import FileKeyProvider
 from twofold.keys.keyring import Keyring
 from twofold.keys.receipts import KeyringReceipts
 from twofold.networks import Networks
+from twofold.passkeys import Passkeys
 from twofold.ports import Clock, Entropy
+from twofold.relying_party import find_own
 from twofold.senders.log import LogSender
 from twofold.sign_in import SignIn
 from twofold.sign_in_limits import SignInLimits
@@ -53,6 +58,7 @@ class Deployment:
         entropy: Entropy,
         argon2: Argon2,
         public_url: str | None = None,
+        policy: Policy = ANY_CREDENTIAL,
     ) -> None:
         self.settings = settings
         self.public_url = public_url or settings.public_url or DEFAULT_URL
@@ -60,9 +66,13 @@ class Deployment:
         self.keyring = keyring
         self.clock = clock
         self.entropy = entropy
+        #: Whose passkeys Twofold's own pages ask for; None where browsers make none.
+        self.relying_party = find_own(self.public_url)
+        self.receipts = KeyringReceipts(keyring, self.public_url)
         codec = Codec(keyring.mac_keys())
         store.use_codec(codec)
         self._pool = HashPool()
+        is_strict = settings.profile == "strict"
         engine = Engine(
             accounts=store,
             limits=store,
@@ -71,21 +81,25 @@ class Deployment:
             clock=clock,
             entropy=entropy,
             pool=self._pool,
-            session_limits=STRICT_LIMITS if settings.profile == "strict" else DEFAULT_LIMITS,
+            session_limits=STRICT_LIMITS if is_strict else DEFAULT_LIMITS,
         )
         credentials = Credentials(keyring, entropy, self._pool, issuer=settings.issuer, argon2=argon2)
-        self.receipts = KeyringReceipts(keyring, self.public_url)
+        directory = Directory(engine, credentials, is_strict=is_strict, common_passwords=load_common_passwords())
+        passkeys = Passkeys(
+            engine, credentials, directory, receipts=self.receipts, claims=store, tickets=keyring, policy=policy
+        )
         self.verifier = Verifier(
             engine,
             credentials,
             self.receipts,
-            is_strict=settings.profile == "strict",
-            common_passwords=load_common_passwords(),
+            accounts=directory,
+            passkeys=passkeys,
+            is_strict=is_strict,
             on_close=self.close,
         )
         self.networks = Networks(store, engine)
         self.sign_in_limits = SignInLimits(engine, self.networks)
-        self.sign_in = SignIn(engine, credentials, self.verifier.accounts, store, self.sign_in_limits)
+        self.sign_in = SignIn(engine, credentials, directory, store, self.sign_in_limits, passkeys=passkeys)
         self.administration = Administration(engine, self.verifier.accounts, store)
         self.applications = ApplicationKeys(store, keyring, engine)
         self.inspection = Inspection(store, credentials, codec)
@@ -126,14 +140,24 @@ async def open_deployment(
     try:
         keyring = await Keyring.open(store, provider, clock, entropy)
         stored_url = await setup_link.read_public_url(store, keyring)
+        public_url = settings.public_url or stored_url or default_url
+        if settings.test_clock is not None and not is_loopback(urlsplit(public_url).hostname):
+            raise ConfigurationError("TEST_CLOCK is for tests only: PUBLIC_URL must be a loopback address with it")
+        policy = read_policy(settings, clock.now())
     except BaseException:
         store.close()
         raise
-    public_url = settings.public_url or stored_url or default_url
-    if settings.test_clock is not None and not is_loopback(urlsplit(public_url).hostname):
-        store.close()
-        raise ConfigurationError("TEST_CLOCK is for tests only: PUBLIC_URL must be a loopback address with it")
-    return Deployment(settings, store, keyring, clock=clock, entropy=entropy, argon2=argon2, public_url=public_url)
+    return Deployment(
+        settings, store, keyring, clock=clock, entropy=entropy, argon2=argon2, public_url=public_url, policy=policy
+    )
+
+
+def read_policy(settings: Settings, now: int) -> Policy:
+    """Which passkeys may be registered. Statements are asked for only where something is there to believe them by:
+    some browsers show a question about it. Raises `ConfigurationError`."""
+    if settings.fido_metadata is None and settings.attestation_roots is None:
+        return ANY_CREDENTIAL
+    return Policy(conveyance="direct", trust=load_trust(settings, now))
 
 
 @asynccontextmanager

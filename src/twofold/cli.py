@@ -16,8 +16,9 @@ from twofold.commands.account import account
 from twofold.commands.apikey import apikey
 from twofold.commands.audit import audit
 from twofold.commands.doctor import doctor
+from twofold.commands.importing import import_file
 from twofold.commands.keys import keys
-from twofold.commands.shell import OneLineGroup, find_url, opened, with_settings
+from twofold.commands.shell import OneLineGroup, agree, find_url, opened, with_settings
 from twofold.config import Settings
 from twofold.doctor import check_certificate, check_modes, check_proxies
 from twofold.errors import Refused
@@ -34,12 +35,16 @@ def main() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="0 picks a free one.")
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes; one with SQLite.")
+@click.option("--accept-lost-passkeys", is_flag=True, help="Start though PUBLIC_URL has a new host, where they end.")
 @with_settings
-def serve(settings: Settings, *, host: str, port: int, workers: int) -> None:
+def serve(settings: Settings, *, host: str, port: int, workers: int, accept_lost_passkeys: bool) -> None:
     """Serve the API until SIGTERM or Ctrl-C."""
     from twofold.server import run  # noqa: PLC0415 - uvicorn and Starlette take longer to import than all the rest
 
-    run.serve(settings, host, port, workers, _find_warnings)
+    def may_lose(warning: str) -> bool:
+        return accept_lost_passkeys or agree(f"{warning}. Go on?")
+
+    run.serve(settings, host, port, workers, _find_warnings, may_lose=may_lose)
 
 
 def _find_warnings(settings: Settings) -> Iterator[str]:
@@ -63,5 +68,5 @@ async def _new_setup_link(deployment: Deployment) -> str:
     return await new_link(deployment.store, deployment.keyring, deployment.clock, deployment.entropy, url)
 
 
-for command in (account, apikey, keys, audit, doctor):
+for command in (account, apikey, keys, audit, doctor, import_file):
     main.add_command(command)

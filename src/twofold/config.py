@@ -46,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tls_key: Path | None = None
     trusted_proxies: str | None = None
     support: str | None = None
+    fido_metadata: Path | None = None
+    attestation_roots: Path | None = None
     log_format: Literal["text", "json"] = "text"
     test_clock: Path | None = None
 

@@ -6,6 +6,7 @@ Everything that needs randomness, a data key or the hash pool before a decision 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import msgspec
@@ -25,6 +26,7 @@ from twofold.factors.hotp import Hotp
 from twofold.factors.password import Password, prepare_password
 from twofold.factors.recovery_codes import CODES, LOCATOR_LENGTH, RecoveryCode, RecoveryCodes, spell
 from twofold.factors.totp import Totp
+from twofold.factors.yubico_otp import YubicoKey, YubicoOtp
 from twofold.hash_pool import HashPool
 from twofold.ports import Entropy, SealingKeys
 
@@ -34,8 +36,10 @@ OtpFactor = Literal["totp", "hotp"]
 
 _TOTP = Totp()
 _HOTP = Hotp()
+_YUBICO_OTP = YubicoOtp()
 _RECOVERY_CODES = RecoveryCodes()
 _PASSWORD = Password()
+_SEALING: Mapping[str, Totp | Hotp | YubicoOtp] = {f.name: f for f in (_TOTP, _HOTP, _YUBICO_OTP)}
 
 
 class OtpParameters(Discreet, frozen=True):
@@ -75,7 +79,8 @@ class Credentials:
         self._keys = keys
         self._entropy = entropy
         self._pool = pool
-        self._issuer = issuer
+        #: What authenticators call the deployment.
+        self.issuer = issuer
         self._argon2 = argon2
 
     def new_id(self) -> str:
@@ -89,18 +94,19 @@ class Credentials:
     def new_otp(self, account_id: str, authenticator_id: str, factor: OtpFactor, otp: OtpParameters) -> NewCredential:
         """The seed, sealed for this authenticator of this account."""
         key_id = self._keys.active_key_id
-        sealed = self._keys.seal(
-            otp.secret,
-            field=SEED_FIELD,
-            account_id=account_id,
-            authenticator_id=authenticator_id,
-            nonce=self._entropy.bytes(NONCE_BYTES),
-        )
+        sealed = self._seal_seed(otp.secret, account_id, authenticator_id)
         if factor == "totp":
             credential = _TOTP.new_credential(sealed, algorithm=otp.algorithm, digits=otp.digits, period_s=otp.period_s)
         else:
             credential = _HOTP.new_credential(sealed, algorithm=otp.algorithm, digits=otp.digits, counter=otp.counter)
         return NewCredential(authenticator_id, factor, credential, key_id)
+
+    def new_yubico_otp(self, account_id: str, authenticator_id: str, key: YubicoKey) -> NewCredential:
+        """A YubiKey's secrets, sealed for this authenticator of this account."""
+        key_id = self._keys.active_key_id
+        sealed = self._seal_seed(key.seed, account_id, authenticator_id)
+        credential = _YUBICO_OTP.new_credential(key.public_id, sealed)
+        return NewCredential(authenticator_id, _YUBICO_OTP.name, credential, key_id)
 
     def read_otp(self, account_id: str, authenticator: Authenticator) -> OtpParameters:
         """The seed and its parameters, for showing a pending enrollment again or testing a code."""
@@ -123,15 +129,19 @@ class Credentials:
 
     def is_available(self, account_id: str, authenticator: Authenticator) -> bool:
         """Whether what it keeps can be opened; raises `DataKeyMissing` to be asked again."""
-        if authenticator.factor not in ("totp", "hotp"):
-            return True
         try:
-            self.read_otp(account_id, authenticator)
+            self.check_openable(account_id, authenticator)
         except DataKeyMissing:
             raise
         except Unavailable:
             return False
         return True
+
+    def check_openable(self, account_id: str, authenticator: Authenticator) -> None:
+        """Raise `Unavailable` that says why what the authenticator keeps cannot be opened."""
+        sealed = find_seed(authenticator)
+        if sealed is not None:
+            self._open_seed(sealed, account_id, authenticator.id)
 
     def uri(self, account_id: str, factor: OtpFactor, otp: OtpParameters) -> str:
         """The `otpauth://` URI that the QR code carries."""
@@ -139,7 +149,7 @@ class Credentials:
             otpauth.OtpauthUri(
                 type=factor,
                 account=account_id,
-                issuer=self._issuer,
+                issuer=self.issuer,
                 secret=otp.secret,
                 algorithm=otp.algorithm,
                 digits=otp.digits,
@@ -188,8 +198,10 @@ class Credentials:
         now: int,
         name: str | None = None,
     ) -> Answer:
-        """The answer with its proof: at most one slow hash, and none for an unknown locator. One at a time for each
-        `name`, which is the account's id if none is given."""
+        """The answer with its proof, where it takes one: at most one slow hash, and none for an unknown locator. One at
+        a time for each `name`, which is the account's id if none is given."""
+        if answer.kind not in ("recovery", "password"):
+            return answer
         factor = RECOVERY if answer.kind == "recovery" else FIRST_FACTOR
         owner = next((a for a in account.authenticators if a.factor == factor and a.state == "active"), None)
         if owner is None:
@@ -239,8 +251,29 @@ class Credentials:
         finding = _PASSWORD.check_answer(owner, answer, unseal=_unsealed, now=now)
         return answer if isinstance(finding, Right) else None
 
+    def _seal_seed(self, seed: bytes, account_id: str, authenticator_id: str) -> bytes:
+        return self._keys.seal(
+            seed,
+            field=SEED_FIELD,
+            account_id=account_id,
+            authenticator_id=authenticator_id,
+            nonce=self._entropy.bytes(NONCE_BYTES),
+        )
+
     def _open_seed(self, sealed: bytes, account_id: str, authenticator_id: str) -> bytes:
         return self._keys.open_seal(sealed, field=SEED_FIELD, account_id=account_id, authenticator_id=authenticator_id)
+
+
+def find_seed(authenticator: Authenticator) -> bytes | None:
+    """The sealed seed that an authenticator keeps, or None where its factor keeps none."""
+    factor = _SEALING.get(authenticator.factor)
+    return None if factor is None else factor.read_credential(authenticator.credential).sealed_seed
+
+
+def yubikeys_of(account: Account) -> set[str]:
+    """The public ids of the account's YubiKeys."""
+    keys = (a for a in account.authenticators if a.factor == _YUBICO_OTP.name)
+    return {_YUBICO_OTP.read_credential(a.credential).public_id for a in keys}
 
 
 def _unsealed(sealed: bytes) -> bytes:

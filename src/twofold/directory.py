@@ -34,12 +34,14 @@ from twofold.core.factor import read_answer
 from twofold.core.management import AccountEvent, ProfileChange
 from twofold.core.throttle import COST_MIN_PPM, find_wait, refill
 from twofold.core.verification import check_usable
-from twofold.credentials import Credentials, OtpFactor, OtpParameters
+from twofold.credentials import Credentials, OtpFactor, OtpParameters, yubikeys_of
 from twofold.engine import LOCAL, Caller, Engine
 from twofold.errors import DataKeyMissing, InvalidInput, Refused, TamperedRecord
 from twofold.factors.diagnosis import diagnose_hotp, diagnose_late_clock, diagnose_totp
 from twofold.factors.password import check_new_password
 from twofold.factors.recovery_codes import codes_left
+from twofold.factors.webauthn import FACTOR, Webauthn, WebauthnCredential
+from twofold.factors.yubico_otp import YubicoKey
 from twofold.ports import SealingKeys
 
 PROFILE_FIELD = "accounts.profile"
@@ -53,7 +55,7 @@ TEST_CODE = "test_code"
 
 
 class AuthenticatorView(msgspec.Struct, frozen=True):
-    """An authenticator as it may be shown: never a secret. Times in microseconds, 0 for never."""
+    """An authenticator as it may be shown, never a secret; `passkey` if it is one. Times in microseconds, 0: never."""
 
     id: str
     factor: str
@@ -61,6 +63,7 @@ class AuthenticatorView(msgspec.Struct, frozen=True):
     state: AuthenticatorState | str
     created_at: int
     last_used_at: int
+    passkey: WebauthnCredential | None = None
 
 
 class AccountView(msgspec.Struct, frozen=True):
@@ -181,6 +184,25 @@ class Directory:
 
         return cast(Confirmed, await self._engine.decide(account_id, decide, caller))
 
+    async def import_yubikey(
+        self, account_id: str, key: YubicoKey, *, label: str = "", is_rehearsal: bool = False, caller: Caller = LOCAL
+    ) -> Confirmed:
+        """A YubiKey whose secrets are known: active at once. Needs `caller.is_admin`. A rehearsal decides the same and
+        writes nothing. That no other account has the key is for the caller to see to: `twofold.importing.yubikeys`."""
+        label = check_label(label)
+        authenticator_id = self._credentials.new_id()
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            if account is not None and key.public_id in yubikeys_of(account):
+                raise Refused("conflict", "this account has this YubiKey already")
+            fresh = self._credentials.new_yubico_otp(account_id, authenticator_id, key)
+            return enrollment.import_authenticator(account, fresh, call, label=label)
+
+        if is_rehearsal:
+            account = await self._engine.accounts.load(account_id)
+            return cast(Confirmed, decide(account, self._engine.begin(account_id, caller)).outcome)
+        return cast(Confirmed, await self._engine.decide(account_id, decide, caller))
+
     async def new_password(self, account_id: str, password: str) -> NewCredential:
         """A password as it may be set: 8 to 128 characters, not a well-known one. Raises `InvalidInput`."""
         check_new_password(password, account_id=account_id, common=self._common_passwords)
@@ -253,8 +275,7 @@ class Directory:
     def _view(self, account: Account) -> AccountView:
         now = self._engine.clock.now()
         account = without_expired(account, now)
-        lane = refill(account.lane, now)
-        wait = find_wait(lane, COST_MIN_PPM, now)
+        wait = find_wait(refill(account.lane, now), COST_MIN_PPM, now)
         shown = tuple(
             AuthenticatorView(
                 a.id,
@@ -263,6 +284,7 @@ class Directory:
                 a.state if self._credentials.is_available(account.id, a) else "unavailable",
                 a.created_at,
                 a.last_used_at,
+                Webauthn().read_credential(a.credential) if a.factor == FACTOR and a.state != "pending" else None,
             )
             for a in account.authenticators
         )

@@ -27,6 +27,7 @@ from twofold.clocks import SystemEntropy
 from twofold.config import Settings, is_loopback
 from twofold.errors import ConfigurationError, Unavailable
 from twofold.keys.file import FileKeyProvider
+from twofold.relying_party import check_own, explain_none, find_own
 from twofold.stores._sqlite_file import connect
 
 OFFSET_MAX_S = 1.0
@@ -57,6 +58,7 @@ def examine(settings: Settings, *, ntp_server: str) -> list[Finding]:
     return [
         check_clock(settings, ntp_server),
         check_public_url(settings),
+        check_passkeys(settings),
         check_certificate(settings, now=datetime.now(UTC)),
         check_proxies(settings),
         *check_modes(settings),
@@ -113,6 +115,22 @@ def check_public_url(settings: Settings) -> Finding:
         mend = f"put TLS in front and set TWOFOLD_PUBLIC_URL={url.replace('http:', 'https:', 1)}"
         return Finding("public url", "warning", f"{url}: codes and cookies cross the network in clear", mend)
     return Finding("public url", "ok", url)
+
+
+def check_passkeys(settings: Settings) -> Finding:
+    """Whether browsers make passkeys for PUBLIC_URL, and for which host."""
+    url = settings.public_url or "http://localhost"
+    own = find_own(url)
+    if own is None:
+        name = "http://localhost" if is_loopback(urlsplit(url).hostname) else "https:// and a name"
+        return Finding(
+            "passkeys", "warning", f"none at {url}: {explain_none(url)}", f"set TWOFOLD_PUBLIC_URL to {name}"
+        )
+    try:
+        check_own(url)
+    except ConfigurationError as error:
+        return Finding("passkeys", "problem", str(error), "set TWOFOLD_PUBLIC_URL to a name of your own")
+    return Finding("passkeys", "ok", f"are for {own.id}, and end when PUBLIC_URL gets another host")
 
 
 def check_certificate(settings: Settings, *, now: datetime) -> Finding:

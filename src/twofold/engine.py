@@ -17,8 +17,9 @@ from twofold.core.decision import Decision, Done, NeedsRecoveryCodes, Outcome, R
 from twofold.core.entropy import SEED_BYTES, Seed
 from twofold.core.factor import Factors
 from twofold.core.idempotency import IdempotencyKey, once
+from twofold.core.network import network_of
 from twofold.core.sign_in import DEFAULT_LIMITS, Bearer, SessionLimits, in_session
-from twofold.core.verification import Question
+from twofold.core.verdict import Question
 from twofold.errors import Busy, DataKeyMissing, KeyRetired, Refused, TamperedRecord, TwofoldError
 from twofold.hash_pool import HashPool
 from twofold.ports import Accounts, Clock, Entropy, Limits, SealingKeys
@@ -46,7 +47,8 @@ class Caller(msgspec.Struct, frozen=True):
 
     `idempotency` makes a repeated call end as it did the first time. A person on Twofold's own pages calls with a
     `session`, and with a `proof` where a fresh second factor is asked for; right, it ends the other sessions too if
-    `ends_others`. `by` is the administrator who acts on another account.
+    `ends_others`. After a call in which a second factor was shown an authenticator may be added if `may_enroll`. `by`
+    is the administrator who acts on another account.
     """
 
     application: str = LOCAL_APPLICATION
@@ -56,7 +58,13 @@ class Caller(msgspec.Struct, frozen=True):
     session: Bearer | None = None
     proof: Question | None = None
     ends_others: bool = False
+    may_enroll: bool = False
     by: str | None = None
+
+    @property
+    def neighborhood(self) -> str | None:
+        """The network that counts as one neighbor; None where the address is not known."""
+        return None if self.context.ip is None else network_of(self.context.ip)
 
 
 LOCAL = Caller()
@@ -151,6 +159,7 @@ class Engine:
             call,
             proof=caller.proof,
             ends_others=caller.ends_others,
+            may_enroll=caller.may_enroll,
             limits=self.session_limits,
             factors=self.factors,
             seals=self.keys,

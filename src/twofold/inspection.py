@@ -43,8 +43,7 @@ class Inspection:
                 if account.id != row.account_id:
                     raise TamperedRecord(f"account {row.account_id}")
                 for authenticator in account.authenticators:
-                    if authenticator.factor in ("totp", "hotp"):
-                        self._credentials.read_otp(account.id, authenticator)
+                    self._credentials.check_openable(account.id, authenticator)
             except Unavailable as error:
                 yield row.account_id, str(error)
         for account_id in await self._accounts.orphans():

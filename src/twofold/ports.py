@@ -13,6 +13,7 @@ from twofold.core.codec import StoredAccount
 from twofold.core.decision import Decision, Message, ReceiptClaims
 from twofold.core.factor import Seals
 from twofold.core.session import Session
+from twofold.core.ticket import Ticket
 
 
 class Clock(Protocol):
@@ -97,11 +98,16 @@ class Claims(Protocol):
     """What must be unique across accounts: a credential id, a user handle, an import id."""
 
     async def claim(self, kind: str, key_hmac: bytes, account_id: str, now: int) -> str:
-        """Insert first, in a step of its own: the account that holds the claim now, which may be another one."""
+        """Insert first, in a step of its own: the account that holds the claim now, which may be another one. Claimed
+        again by its holder, it is as new."""
         ...
 
-    async def release(self, kind: str, key_hmac: bytes, account_id: str) -> None:
-        """Give a claim back."""
+    async def find_claim(self, kind: str, key_hmac: bytes) -> str | None:
+        """The account that holds the claim."""
+        ...
+
+    async def release(self, kind: str, key_hmac: bytes, account_id: str, *, made_before: int | None = None) -> None:
+        """Give a claim back; with `made_before` (microseconds) only one that is older."""
         ...
 
 
@@ -273,6 +279,18 @@ class SealingKeys(Seals, Protocol):
 
     def index_digest(self, *parts: bytes) -> bytes:
         """A keyed digest under which something is found or counted."""
+        ...
+
+
+class Tickets(Protocol):
+    """Seals and opens tickets."""
+
+    def issue_ticket(self, ticket: Ticket) -> str:
+        """The ticket as text."""
+        ...
+
+    def read_ticket(self, text: str) -> Ticket:
+        """The ticket of a text; raises `InvalidInput` for what was not made here within the last minutes."""
         ...
 
 

@@ -19,6 +19,7 @@ _SETTING = "setup_link"
 _SPENT = ""
 _LISTENING_URL = "listening_url"
 _PUBLIC_URL = "public_url"
+_RP_ID = "rp_id"
 
 
 class SettingStore(Protocol):
@@ -62,36 +63,46 @@ async def is_spent(store: SettingStore) -> bool:
 
 async def note_url(store: SettingStore, keys: SealingKeys, url: str) -> None:
     """A running server notes where it is found, so that links made beside it lead to it."""
-    await _put_url(store, keys, _LISTENING_URL, url)
+    await _put_signed(store, keys, _LISTENING_URL, url)
 
 
 async def noted_url(store: SettingStore, keys: SealingKeys) -> str | None:
     """What was noted last."""
-    return await _read_url(store, keys, _LISTENING_URL)
+    return await _read_signed(store, keys, _LISTENING_URL)
 
 
 async def put_public_url(store: SettingStore, keys: SealingKeys, url: str) -> None:
     """Keep the PUBLIC_URL that was chosen at set-up; environment and file win over it."""
-    await _put_url(store, keys, _PUBLIC_URL, url)
+    await _put_signed(store, keys, _PUBLIC_URL, url)
 
 
 async def read_public_url(store: SettingStore, keys: SealingKeys) -> str | None:
     """The PUBLIC_URL that was chosen at set-up."""
-    return await _read_url(store, keys, _PUBLIC_URL)
+    return await _read_signed(store, keys, _PUBLIC_URL)
 
 
-async def _put_url(store: SettingStore, keys: SealingKeys, name: str, url: str) -> None:
-    await store.put_setting(name, f"{_sign(keys, name, url)}:{url}")
+async def put_rp_id(store: SettingStore, keys: SealingKeys, rp_id: str) -> None:
+    """Keep for which host passkeys are made from now on; "" where there are none."""
+    await _put_signed(store, keys, _RP_ID, rp_id)
 
 
-async def _read_url(store: SettingStore, keys: SealingKeys, name: str) -> str | None:
+async def read_rp_id(store: SettingStore, keys: SealingKeys) -> str | None:
+    """For which host passkeys were made until now; None before the first start."""
+    return await _read_signed(store, keys, _RP_ID)
+
+
+async def _put_signed(store: SettingStore, keys: SealingKeys, name: str, address: str) -> None:
+    await store.put_setting(name, f"{_sign(keys, name, address)}:{address}")
+
+
+async def _read_signed(store: SettingStore, keys: SealingKeys, name: str) -> str | None:
     """An address that somebody else wrote there counts as none, or links would lead to him."""
-    signature, _, url = (await store.get_setting(name) or "").partition(":")
-    return url if hmac.compare_digest(signature.encode(), _sign(keys, name, url).encode()) else None
+    signature, _, address = (await store.get_setting(name) or "").partition(":")
+    return address if hmac.compare_digest(signature.encode(), _sign(keys, name, address).encode()) else None
 
 
-def _sign(keys: SealingKeys, name: str, url: str) -> str:
-    return keys.index_digest(name.encode(), url.encode()).hex()
+def _sign(keys: SealingKeys, name: str, address: str) -> str:
+    return keys.index_digest(name.encode(), address.encode()).hex()
 
 
 def _digest(keys: SealingKeys, token: str, expires_at: int) -> str:

@@ -15,22 +15,24 @@ import msgspec
 
 from twofold.core import administration, management, sign_in
 from twofold.core.account import Account, OneTimeLink, check_account_id, find_known_browser
-from twofold.core.attempt import Call, Context
+from twofold.core.attempt import PAGES, Call, Context
 from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import Decision, Done, Rejected, Verified
 from twofold.core.enrollment import NewCredential
 from twofold.core.factor import Answer, read_answer
+from twofold.core.network import network_of
 from twofold.core.session import SEEN_EVERY_S, Ending, Session, digest_token, find_ending
 from twofold.core.sign_in import Bearer
 from twofold.core.user_agent import describe_browser
-from twofold.core.verification import Question, verify_answer
+from twofold.core.verdict import Question
+from twofold.core.verification import verify_answer
 from twofold.credentials import Credentials
 from twofold.directory import Directory
 from twofold.engine import Caller, Engine
-from twofold.errors import InvalidInput, TamperedRecord
+from twofold.errors import InvalidInput, Refused, TamperedRecord
+from twofold.passkeys import Passkeys
 from twofold.ports import Sessions
 from twofold.sign_in_limits import Admitted, SignInLimits, TooMany, log_refusal
-from twofold.verifier import network_of
 
 NAME_MAX = 128
 _COUNTED_MAX = 10_000
@@ -49,13 +51,21 @@ class SignIn:
     """The sessions of one deployment, and the steps that begin and end them."""
 
     def __init__(
-        self, engine: Engine, credentials: Credentials, directory: Directory, sessions: Sessions, limits: SignInLimits
+        self,
+        engine: Engine,
+        credentials: Credentials,
+        directory: Directory,
+        sessions: Sessions,
+        limits: SignInLimits,
+        *,
+        passkeys: Passkeys,
     ) -> None:
         self._engine = engine
         self._credentials = credentials
         self._directory = directory
         self._sessions = sessions
         self._limits = limits
+        self._passkeys = passkeys
         self._refused: Counter[tuple[str, str]] = Counter()
         self._tampered: dict[str, TamperedRecord] = {}
 
@@ -104,12 +114,44 @@ class SignIn:
             is_right = answer is not None
             if account is not None and answer is not None:
                 unfinished = [] if is_known else await self._find_unfinished(account)
-                return await self._open(account_id, answer, Caller("pages", context=context), next_path)
+                return await self._open(account_id, answer, Caller(PAGES, context=context), next_path)
         finally:
             await self._limits.settle(
                 admitted, is_right=is_right, is_account=account is not None, unfinished=unfinished
             )
         return self._refuse_password(account, context.ip)
+
+    async def begin_by_passkey(
+        self, question: Question, guest: Guest, *, next_path: str = ""
+    ) -> Verified | Rejected | TooMany:
+        """Signing in with a passkey alone: who it is, the authenticator says. `Verified.session` is the token of a full
+        session. Raises `Refused("disabled")`."""
+        context, now = guest.context, self._engine.clock.now()
+        account_id = await self._passkeys.find_owner(question)
+        account = None if account_id is None else await self._load(account_id)
+        is_known = account is not None and find_known_browser(account, context.browser, now) is not None
+        if guest.blocked_for_s and not is_known:
+            log_refusal(context.ip, "blocked")
+            return TooMany(guest.blocked_for_s, "network")
+        if account is None:
+            log_refusal(context.ip, "wrong_passkey")
+            return Rejected("unknown_credential")
+        limits = self._engine.session_limits
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            decision = verify_answer(account, question, call, factors=self._engine.factors, seals=self._engine.keys)
+            return sign_in.begin_by_passkey(decision, call, limits=limits, next_path=next_path)
+
+        try:
+            outcome = await self._engine.decide(account.id, decide, Caller(PAGES, context=context))
+        except Refused as refused:
+            if refused.code != "no_factor":
+                raise
+            # The account's last passkey was removed; the authenticator still has it.
+            outcome = Rejected("unknown_credential")
+        if isinstance(outcome, Rejected):
+            log_refusal(context.ip, "wrong_passkey")
+        return cast(Verified | Rejected, outcome)
 
     async def check_current_password(self, bearer: Bearer, password: str, guest: Guest) -> Rejected | TooMany | None:
         """Ask a person who is signed in for the password again, under the same limits; None if it is right."""
@@ -169,7 +211,7 @@ class SignIn:
         def decide(current: Account | None, call: Call) -> Decision:
             return administration.use_link(current, token, fresh, call)
 
-        return cast(Done, await self._engine.decide(account.id, decide, Caller("pages", context=guest.context)))
+        return cast(Done, await self._engine.decide(account.id, decide, Caller(PAGES, context=guest.context)))
 
     async def make_first_administrator(self, name: str, password: str, guest: Guest) -> Done:
         """The account of whoever holds the set-up link. Raises `Refused`, `InvalidInput`."""
@@ -179,7 +221,7 @@ class SignIn:
         def decide(account: Account | None, call: Call) -> Decision:
             return administration.make_first_administrator(account, account_id, fresh, call)
 
-        return cast(Done, await self._engine.decide(account_id, decide, Caller("pages", context=guest.context)))
+        return cast(Done, await self._engine.decide(account_id, decide, Caller(PAGES, context=guest.context)))
 
     async def list_sessions(self, account: Account) -> list[Session]:
         """The account's sessions in force, the one seen last first."""
@@ -222,7 +264,7 @@ class SignIn:
                     return Decision(Done())
                 return Decision(Done(), account, (call.event("password.refused", failures=n, network=ip),))
 
-            await self._engine.decide(account_id, decide, Caller("pages"))
+            await self._engine.decide(account_id, decide, Caller(PAGES))
 
     async def _open(self, account_id: str, answer: Answer, caller: Caller, next_path: str) -> Verified | Rejected:
         def decide(account: Account | None, call: Call) -> Decision:

@@ -39,7 +39,15 @@ WARNED_EVERY_S = 60
 
 #: Why somebody was refused, as the log tells it; `docs/howto/fail2ban.md` explains each. Never renamed.
 RefusalReason = Literal[
-    "wrong_password", "wrong_code", "wrong_link", "throttled", "disabled", "limit_name", "limit_network", "blocked"
+    "wrong_password",
+    "wrong_code",
+    "wrong_passkey",
+    "wrong_link",
+    "throttled",
+    "disabled",
+    "limit_name",
+    "limit_network",
+    "blocked",
 ]
 
 log = logging.getLogger("twofold.sign_in")

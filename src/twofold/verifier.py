@@ -21,7 +21,6 @@ from twofold.core.decision import (
     Confirmed,
     Decision,
     Done,
-    NeedsRecoveryCodes,
     Outcome,
     Pending,
     ReceiptClaims,
@@ -31,19 +30,20 @@ from twofold.core.decision import (
     Throttled,
     Verified,
 )
-from twofold.core.enrollment import NewCredential
 from twofold.core.factor import Answer, read_answer
-from twofold.core.network import neighborhood_of, read_address
-from twofold.core.verification import Question, verify_answer
+from twofold.core.network import network_of
+from twofold.core.verdict import Question, check_purpose
+from twofold.core.verification import verify_answer
 from twofold.credentials import Credentials, OtpFactor
 from twofold.directory import Directory
 from twofold.engine import LOCAL, Caller, Engine
-from twofold.errors import InvalidInput
+from twofold.errors import InvalidInput, Refused
+from twofold.passkeys import Passkeys
 from twofold.ports import Receipts
+from twofold.recovery import RecoveryCodesOnDemand
 
 THREE_CODES_PER_MINUTE = 10
 THREE_CODES_PER_SECOND_WITHOUT_ADDRESS = 200
-PURPOSE_MAX = 128
 
 
 class PendingEnrollment(Pending, frozen=True, tag="Pending"):
@@ -69,16 +69,18 @@ class Verifier:
         credentials: Credentials,
         receipts: Receipts,
         *,
+        accounts: Directory,
+        passkeys: Passkeys,
         is_strict: bool = False,
-        common_passwords: frozenset[str] = frozenset(),
         on_close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._engine = engine
         self._credentials = credentials
         self.receipts = receipts
+        self.accounts = accounts
+        self.passkeys = passkeys
         self._is_strict = is_strict
         self._on_close = on_close
-        self.accounts = Directory(engine, credentials, is_strict=is_strict, common_passwords=common_passwords)
 
     @classmethod
     async def open(cls, database_url: str = "sqlite:///twofold.db", *, issuer: str = "Twofold") -> Self:
@@ -138,7 +140,10 @@ class Verifier:
         """Show an open enrollment to whoever began it once more; nothing is begun. Raises `Refused`."""
 
         def decide(account: Account | None, call: Call) -> Decision:
-            return Decision(self._show(account_id, open_enrollment.see_again(account, authenticator_id, call)))
+            begun = open_enrollment.see_again(account, authenticator_id, call)
+            if begun.factor not in ("totp", "hotp"):
+                raise Refused("not_found", "you have no open enrollment of a secret of that id")
+            return Decision(self._show(account_id, begun))
 
         pending = cast(Pending, await self._engine.decide(account_id, decide, caller))
         return PendingEnrollment(**msgspec.structs.asdict(pending))
@@ -166,7 +171,7 @@ class Verifier:
         label = None if label is None else check_label(label)
         claims = self._read_step_up(step_up)
         answer = read_answer([code])
-        recovery = _RecoveryCodesOnDemand(self._credentials, account_id, caller)
+        recovery = RecoveryCodesOnDemand(self._credentials, account_id, caller)
 
         def decide(account: Account | None, call: Call) -> Decision:
             return enrollment.confirm_enrollment(
@@ -207,9 +212,7 @@ class Verifier:
         """
         if (code is None) == (codes is None):
             raise InvalidInput("code", "either code or codes")
-        for name, value in (("purpose", purpose), ("binding", binding)):
-            if value is not None and not (0 < len(value) <= PURPOSE_MAX and value.isprintable()):
-                raise InvalidInput(name, f"1 to {PURPOSE_MAX} printable characters")
+        check_purpose(purpose, binding)
         if browser is not None or ip is not None or user_agent is not None:
             caller = msgspec.structs.replace(caller, context=Context(ip, user_agent, browser))
         answer = read_answer([code] if code is not None else codes or ())
@@ -244,7 +247,7 @@ class Verifier:
     ) -> Renewed:
         """Ten new recovery codes, shown this once; the old ones are dead."""
         claims = self._read_step_up(step_up)
-        recovery = _RecoveryCodesOnDemand(self._credentials, account_id, caller)
+        recovery = RecoveryCodesOnDemand(self._credentials, account_id, caller)
 
         def decide(account: Account | None, call: Call) -> Decision:
             return enrollment.renew_recovery_codes(account, recovery.made, call, step_up=claims)
@@ -289,14 +292,14 @@ class Verifier:
                 now = self._engine.clock.now()
                 is_known = find_known_browser(account, caller.context.browser, now) is not None
                 answer = await self._credentials.prove(
-                    account, question.answer, address=_neighborhood(caller), is_known=is_known, now=now
+                    account, question.answer, address=caller.neighborhood, is_known=is_known, now=now
                 )
                 question = msgspec.structs.replace(question, answer=answer)
 
         def decide(account: Account | None, call: Call) -> Decision:
             return verify_answer(account, question, call, factors=self._engine.factors, seals=self._engine.keys)
 
-        needs_proof = question.answer.kind != "otp"
+        needs_proof = question.answer.kind in ("recovery", "password")
         outcome = await self._engine.decide(account_id, decide, caller, prepare=prepare if needs_proof else None)
         return cast(Verified | Rejected | Throttled, outcome)
 
@@ -320,30 +323,3 @@ class Verifier:
 
     def _read_step_up(self, step_up: str | None) -> ReceiptClaims | None:
         return None if step_up is None else self.receipts.check(step_up, field="step_up")
-
-
-class _RecoveryCodesOnDemand:
-    """Recovery codes, made when a decision asks for them: ten slow hashes are not spent on a wrong code."""
-
-    def __init__(self, credentials: Credentials, account_id: str, caller: Caller) -> None:
-        self._credentials = credentials
-        self._account_id = account_id
-        self._caller = caller
-        self.made: NewCredential | None = None
-
-    async def prepare(self, asked: Outcome | None) -> None:
-        if isinstance(asked, NeedsRecoveryCodes):
-            address = _neighborhood(self._caller)
-            self.made = await self._credentials.new_recovery_codes(self._account_id, address=address)
-
-
-def _neighborhood(caller: Caller) -> str | None:
-    return None if caller.context.ip is None else network_of(caller.context.ip)
-
-
-def network_of(ip: str) -> str:
-    """The network that counts as one neighbor. Raises `InvalidInput`."""
-    address = read_address(ip)
-    if address is None:
-        raise InvalidInput("context.ip", "an IPv4 or IPv6 address")
-    return str(neighborhood_of(address))

@@ -139,6 +139,30 @@ def test_public_url_over_a_network_wants_tls(
     assert examined()["public url"]["state"] == state
 
 
+@pytest.mark.parametrize(
+    ("url", "state", "finding"),
+    [
+        (None, "ok", "are for localhost"),
+        ("https://login.example.com:8443", "ok", "are for login.example.com"),
+        ("http://127.0.0.1:8000", "warning", "browsers make none for an address such as 127.0.0.1"),
+        ("http://192.168.1.5:8000", "warning", "browsers make none for an address such as 192.168.1.5"),
+        ("https://github.io", "problem", "anybody can have a name under github.io"),
+    ],
+)
+def test_whose_passkeys_are_made_is_said_and_why_there_are_none(
+    examined: Callable[..., dict[str, dict[str, str]]],
+    monkeypatch: pytest.MonkeyPatch,
+    url: str | None,
+    state: str,
+    finding: str,
+) -> None:
+    if url is not None:
+        monkeypatch.setenv("TWOFOLD_PUBLIC_URL", url)
+    found = examined()["passkeys"]
+    assert found["state"] == state
+    assert finding in found["finding"]
+
+
 def test_certificate_is_checked_against_its_key_its_host_and_the_day(
     examined: Callable[..., dict[str, dict[str, str]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

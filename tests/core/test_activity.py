@@ -77,6 +77,11 @@ def test_what_was_typed_wrongly_in_this_session_is_its_own_affair() -> None:
     assert find_refused_codes([*found, sign_in(700)], SESSION) is None
 
 
+def test_a_passkey_shown_without_a_password_tells_nothing_of_the_password() -> None:
+    assert find_refused_codes([refused(900, "pages"), sign_in(700)], SESSION) is None
+    assert find_refused_codes([refused(900, "pages:se_x"), sign_in(700)], SESSION) is not None
+
+
 def test_a_sign_in_elsewhere_since_then_does_not_hide_what_was_refused() -> None:
     found = [sign_in(1300), refused(1200), sign_in(BEGUN_AT, "pages:se_own"), sign_in(700)]
     assert find_refused_codes(found, SESSION) == RefusedCodes(1, ("192.0.2.66",), 700)

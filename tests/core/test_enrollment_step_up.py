@@ -17,11 +17,7 @@ from twofold.core.decision import (
     Throttled,
     Verified,
 )
-from twofold.core.enrollment import (
-    confirm_enrollment,
-    renew_recovery_codes,
-    revoke_authenticator,
-)
+from twofold.core.enrollment import confirm_enrollment, renew_recovery_codes, revoke_authenticator
 from twofold.core.factor import read_answer
 from twofold.errors import Refused
 

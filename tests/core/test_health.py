@@ -4,6 +4,7 @@ from tests.ledger import Ledger
 
 from twofold.core.account import Account, Authenticator, with_authenticator
 from twofold.core.health import CODES_LEFT_LOW, CODES_NEW_S, Finding, Health, assess_health, has_new_codes
+from twofold.factors import FACTORS
 
 PHISHABLE = Finding("only_phishable")
 
@@ -39,6 +40,16 @@ def test_two_authenticators_and_recovery_codes_are_good_and_codes_can_still_be_p
 def test_nothing_is_left_to_say_with_an_authenticator_that_stops_phishing() -> None:
     ledger, _ = Ledger.with_totp()
     assert assess_health(with_passkey(ledger.account), recovery_codes_left=10) == Health("good")
+
+
+@pytest.mark.parametrize("factor", sorted(FACTORS.keys() - {"password", "recovery_codes"}))
+def test_nist_3_2_5_whatever_is_typed_can_be_phished_and_a_passkey_cannot(factor: str) -> None:
+    ledger = Ledger.with_account()
+    account = msgspec.structs.replace(
+        ledger.account, authenticators=tuple(Authenticator(f"au_{n}", factor, "", "active", b"", 0) for n in range(2))
+    )
+    findings = () if factor == "webauthn" else (PHISHABLE,)
+    assert assess_health(account, recovery_codes_left=10) == Health("good", findings)
 
 
 def test_without_recovery_codes_one_lost_phone_is_a_lost_account_and_one_of_two_is_none() -> None:
@@ -77,3 +88,19 @@ def test_recovery_codes_are_new_for_a_quarter_of_an_hour() -> None:
     assert has_new_codes(ledger.account, ledger.clock.now())
     ledger.clock.advance(1)
     assert not has_new_codes(ledger.account, ledger.clock.now())
+
+
+def test_where_a_passkey_would_work_and_there_is_none_it_is_what_is_said_of_phishing() -> None:
+    ledger, phone = Ledger.with_totp()
+    ledger.add(step_up=ledger.receipt(phone))
+    health = assess_health(ledger.account, recovery_codes_left=10, can_add_passkey=True)
+    assert health == Health("good", (Finding("no_passkey"),))
+    assert assess_health(with_passkey(ledger.account), recovery_codes_left=10, can_add_passkey=True) == Health("good")
+
+
+def test_what_does_not_work_where_the_person_is_counts_for_nothing() -> None:
+    ledger, _ = Ledger.with_totp()
+    both = with_passkey(ledger.account)
+    alone = assess_health(ledger.account, recovery_codes_left=10, can_add_passkey=True)
+    assert assess_health(both, recovery_codes_left=10, useless={"au_key"}, can_add_passkey=True) == alone
+    assert codes_of(alone) == ["no_second_authenticator", "no_passkey"]

@@ -14,7 +14,8 @@ from twofold.core.enrollment import renew_recovery_codes
 from twofold.core.factor import read_answer
 from twofold.core.idempotency import KEPT_MAX, KEPT_S, IdempotencyKey, is_kept, once
 from twofold.core.management import delete_account, put_account, record_event
-from twofold.core.verification import Question, verify_answer
+from twofold.core.verdict import Question
+from twofold.core.verification import verify_answer
 from twofold.errors import InvalidInput, Refused, Unavailable
 
 

@@ -7,7 +7,8 @@ from twofold.core.attempt import Call
 from twofold.core.decision import Message, Rejected, Throttled, Verified
 from twofold.core.entropy import Seed
 from twofold.core.factor import read_answer
-from twofold.core.verification import Question, verify_answer
+from twofold.core.verdict import Question
+from twofold.core.verification import verify_answer
 from twofold.errors import DataKeyMissing, Unavailable
 
 DAY_S = 86_400

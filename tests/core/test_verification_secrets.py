@@ -6,7 +6,8 @@ from tests.ledger import Ledger, an_import, exhaust
 from twofold.core.account import epoch_claim
 from twofold.core.decision import Stale, Throttled, Verified
 from twofold.core.factor import Answer, Proof, read_answer
-from twofold.core.verification import Question, verify_answer
+from twofold.core.verdict import Question
+from twofold.core.verification import verify_answer
 
 # Recovery codes.
 

@@ -45,6 +45,14 @@ def test_a_ticket_with_any_character_changed_is_none() -> None:
         assert not is_read(text[:place] + ("A" if text[place] != "A" else "B") + text[place + 1 :])
 
 
+@pytest.mark.parametrize("more", ["!", " ", "\n", "=", "+", "A"])
+def test_a_ticket_with_anything_behind_or_within_it_is_none(more: str) -> None:
+    text = a_ticket()
+    assert not is_read(text + more)
+    assert not is_read(text[:40] + more + text[40:])
+    assert is_read(text)
+
+
 @pytest.mark.parametrize(
     "text",
     [

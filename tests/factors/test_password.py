@@ -5,7 +5,8 @@ from tests.ledger import Ledger
 
 from twofold.core.decision import Verified
 from twofold.core.factor import Answer, Proof, read_answer
-from twofold.core.verification import Question, verify_answer
+from twofold.core.verdict import Question
+from twofold.core.verification import verify_answer
 from twofold.crypto.argon2 import ONLY_FOR_TESTING, Argon2
 from twofold.errors import InvalidInput
 from twofold.factors.password import Password, check_new_password, prepare_password

@@ -188,7 +188,7 @@ async def test_a_canceled_enrollment_is_gone_and_a_new_one_has_another_key(ada: 
 
 async def test_a_way_that_is_not_offered_is_refused(ada: Enrolling) -> None:
     pairs = pairs_of(ada.page, "/enroll", without="factor")
-    for factor in ("hotp", "webauthn", "sms", "", "../x"):
+    for factor in ("hotp", "recovery_codes", "sms", "", "../x"):
         page = await ada.post("/enroll", [*pairs, ("factor", factor)])
         assert page.status == 422
     assert await labels(ada.server, "pending") == []

@@ -2,6 +2,7 @@
 
 import pytest
 from tests.pages import Page
+from tests.passkey_owners import add_passkeys
 from tests.pseudo import PseudoWords, escaped
 from tests.server.conftest import URL, OpenServer, Server
 from tests.server.visitors import FIREFOX, PASSWORD, Person, Visitor, add_person
@@ -9,6 +10,7 @@ from tests.server.visitors import FIREFOX, PASSWORD, Person, Visitor, add_person
 from twofold import setup_link
 from twofold.clocks import SystemEntropy
 from twofold.engine import Caller
+from twofold.lost_passkeys import find_lost, settle
 from twofold.setup_link import new_link
 
 
@@ -45,6 +47,21 @@ async def test_every_sentence_goes_through_the_catalogue(server: Server, monkeyp
     for page in shown:
         # The command is the same in every language.
         assert escaped(page.html, names=("Twofold", "http://localhost:8000")) == [], page
+
+
+async def test_every_sentence_about_lost_passkeys_goes_through_the_catalogue(
+    open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("twofold.server.words.Words.choose", PseudoWords.choose)
+    monkeypatch.setattr(Page, "check", lambda page: None)
+    server = await open_server(public_url=None)
+    await settle(server.deployment.store, server.deployment.keyring, URL)
+    visitor = Visitor(server)
+    for number in range(2):
+        await add_passkeys(server.deployment.store, f"person-{number}", "localhost")
+        await visitor.open(await make_link(server))
+        page = await visitor.send(name="ada", new_password=PASSWORD, public_url="https://login.example.com")
+        assert escaped(page.html, names=("Twofold", "https://login.example.com", "localhost")) == [], page
 
 
 class TestTheLink:
@@ -286,6 +303,60 @@ class TestTheAddress:
         # Nothing happened yet.
         assert not await server.deployment.administration.page()
         assert await self.stored(server) is None
+
+    @pytest.mark.parametrize("host", ["co.uk", "github.io"])
+    async def test_a_public_suffix_is_nobodys_and_a_name_below_it_is_somebodys(
+        self, open_server: OpenServer, host: str
+    ) -> None:
+        server = await open_server(public_url=None)
+        visitor = Visitor(server)
+        await visitor.open(await make_link(server))
+        page = await visitor.send(name="ada", new_password=PASSWORD, public_url=f"https://{host}")
+        assert (page.path, page.status) == ("/setup", 422)
+        assert "nobody's address" in page.alert
+        await visitor.send(name="ada", new_password=PASSWORD, public_url=f"https://login.{host}")
+        assert await self.stored(server) == f"https://login.{host}"
+
+    async def test_one_that_ends_passkeys_says_how_many_and_takes_a_tick(self, open_server: OpenServer) -> None:
+        server = await open_server(public_url=None)
+        deployment = server.deployment
+        await settle(deployment.store, deployment.keyring, URL)
+        await add_passkeys(deployment.store, "bo", "localhost", "localhost")
+        visitor = Visitor(server)
+        page = await visitor.open(await make_link(server))
+        assert "lose_passkeys" not in page.fields
+        chosen = {"name": "ada", "public_url": "https://login.example.com"}
+        for _ in range(2):
+            page = await visitor.send(new_password=PASSWORD, **chosen)
+            assert (page.path, page.status) == ("/setup", 422)
+            assert "2 passkeys stop working at that address" in page.text
+            assert "1 person has made passkeys for localhost" in page.text
+            assert page.form(fields=chosen).control("lose_passkeys")["aria-invalid"] == "true"
+            assert await deployment.store.load("ada") is None
+            assert await self.stored(server) is None
+        # Whoever ticks it need not do so again because of another field.
+        page = await visitor.send(new_password="short", lose_passkeys=True, **chosen)
+        assert "checked" in page.form(fields=chosen).control("lose_passkeys").attributes
+        await visitor.send(new_password=PASSWORD)
+        assert visitor.page.path == "/enroll"
+        assert await self.stored(server) == "https://login.example.com"
+        # The next start does not ask again.
+        assert await find_lost(deployment.store, deployment.keyring, "https://login.example.com") is None
+
+    async def test_one_that_ends_no_passkeys_asks_nothing(self, open_server: OpenServer) -> None:
+        server = await open_server(public_url=None)
+        deployment = server.deployment
+        await settle(deployment.store, deployment.keyring, URL)
+        await add_passkeys(deployment.store, "bo", "localhost")
+        visitor = Visitor(server)
+        await visitor.open(await make_link(server))
+        await visitor.send(name="ada", new_password=PASSWORD, public_url="http://localhost:9000")
+        assert visitor.page.path == "/enroll"
+        await add_passkeys(deployment.store, "cy", "shop.example")
+        await settle(deployment.store, deployment.keyring, "http://192.168.1.5")
+        await visitor.open(await make_link(server))
+        await visitor.send(name="ada2", new_password=PASSWORD, public_url="https://login.example.com")
+        assert visitor.page.path == "/enroll"
 
     async def test_one_that_somebody_else_wrote_counts_as_none(self, open_server: OpenServer) -> None:
         server = await open_server(public_url=None)

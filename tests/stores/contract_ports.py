@@ -46,6 +46,15 @@ class PortsContract:
         await store.release("credential", b"c", "alice")
         assert await store.claim("credential", b"c", "bob", 3) == "bob"
 
+    async def test_an_old_claim_may_be_given_back_and_one_that_was_renewed_may_not(self, store: Store) -> None:
+        await store.claim("credential", b"c", "alice", 1)
+        await store.claim("credential", b"c", "bob", 8)
+        assert await store.claim("credential", b"c", "alice", 9) == "alice"
+        await store.release("credential", b"c", "alice", made_before=9)
+        assert await store.find_claim("credential", b"c") == "alice"
+        await store.release("credential", b"c", "alice", made_before=10)
+        assert await store.find_claim("credential", b"c") is None
+
     async def test_an_application_is_kept_with_every_field(self, store: Store) -> None:
         application = Application(
             "app1", "Shop", ("verify",), 7, ("https://a.example",), "a.example", 5, ("10.0.0.0/8",), b"\x00\xff"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 
 import click
+import msgspec
 
 from twofold.applications import DEFAULT_SCOPES
-from twofold.commands.shell import json_option, opened, print_json, print_table, with_settings
+from twofold.commands.shell import find_url, json_option, opened, print_json, print_table, with_settings
 from twofold.config import Settings
 from twofold.core.clock import rfc3339
 from twofold.errors import Refused
 from twofold.ports import Application
+from twofold.relying_party import RELATED_LABELS_READ, count_labels, find_for, find_related, list_related
 
 
 @click.group()
@@ -22,8 +25,8 @@ def apikey() -> None:
 @apikey.command()
 @click.argument("name")
 @click.option("--scope", default=",".join(DEFAULT_SCOPES), show_default=True, help="Out of verify,enroll,admin.")
-@click.option("--origin", "origins", multiple=True, metavar="URL", help="An origin of its own pages, for WebAuthn.")
-@click.option("--rp-id", metavar="D", help="The domain of its WebAuthn credentials.")
+@click.option("--origin", "origins", multiple=True, metavar="URL", help="An origin of its own pages, for passkeys.")
+@click.option("--rp-id", metavar="D", help="The domain of its passkeys; the host of the origins without it.")
 @click.option("--rate", type=int, metavar="N", help="Calls a second; no limit without it.")
 @click.option("--cidr", "networks", multiple=True, metavar="C", help="A network it calls from; any without it.")
 @with_settings
@@ -44,7 +47,12 @@ def create(
             name, scopes=scopes, origins=origins, rp_id=rp_id, rate_per_s=rate, networks=networks
         )
         application, key = runner.run(made)
+        told = list(
+            _tell_passkeys(application, runner.run(deployment.applications.list()), runner.run(find_url(deployment)))
+        )
     click.echo(f"application {application.id} ({name}): {', '.join(application.scopes)}", err=True)
+    for line in told:
+        click.echo(line, err=True)
     if sys.stdout.isatty():
         click.echo("Its key, shown only now:", err=True)
     click.echo(key)
@@ -72,6 +80,26 @@ def revoke(settings: Settings, application_id: str) -> None:
         if not runner.run(deployment.applications.revoke(application_id)):
             raise Refused("not_found", f"there is no application {application_id}; `twofold apikey list` names them")
     click.echo(f"revoked {application_id}")
+
+
+def _tell_passkeys(application: Application, applications: Sequence[Application], public_url: str) -> Iterator[str]:
+    """What an application's own relying party means for whoever runs its pages."""
+    party = find_for(application, None)
+    if party is None:
+        return
+    yield f"passkeys for {party.id}, on {' '.join(party.origins)}"
+    if not (related := find_related(party)):
+        return
+    asked = f"https://{party.id}"
+    listed = list_related(applications, party.id)
+    here = "which is served here" if public_url == asked else f"which must answer {_spell_related(listed)}"
+    yield f"related origins: {' '.join(related)}; browsers ask {asked}/.well-known/webauthn, {here}"
+    if (labels := count_labels(listed)) > RELATED_LABELS_READ:
+        yield f"warning: {labels} different names are listed there; browsers may stop after {RELATED_LABELS_READ}"
+
+
+def _spell_related(origins: Sequence[str]) -> str:
+    return msgspec.json.encode({"origins": origins}).decode()
 
 
 def _as_row(application: Application) -> tuple[str, str, str, str]:

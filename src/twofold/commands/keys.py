@@ -11,10 +11,9 @@ from twofold.commands.shell import EXIT_FAILED, json_option, opened, print_json,
 from twofold.config import Settings
 from twofold.core.clock import rfc3339
 from twofold.core.codec import Codec, Tombstone
+from twofold.credentials import find_seed
 from twofold.crypto.seal import read_key_id
 from twofold.errors import TamperedRecord
-from twofold.factors.hotp import Hotp
-from twofold.factors.totp import Totp
 
 
 @click.group()
@@ -69,10 +68,8 @@ async def count_seeds(deployment: Deployment) -> Counter[str]:
         if isinstance(account, Tombstone):
             continue
         for authenticator in account.authenticators:
-            if authenticator.factor == "totp":
-                seeds[read_key_id(Totp().read_credential(authenticator.credential).sealed_seed)] += 1
-            elif authenticator.factor == "hotp":
-                seeds[read_key_id(Hotp().read_credential(authenticator.credential).sealed_seed)] += 1
+            if (sealed := find_seed(authenticator)) is not None:
+                seeds[read_key_id(sealed)] += 1
     return seeds
 
 

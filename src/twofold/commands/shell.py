@@ -9,6 +9,7 @@ import asyncio
 import functools
 import getpass
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -154,6 +155,18 @@ def read_line() -> str:
     if not line:
         raise EOFError
     return line.rstrip("\r\n")
+
+
+def agree(question: str) -> bool:
+    """Whether somebody at the terminal types "y"; nobody agrees where there is none."""
+    if not sys.stdin.isatty():
+        return False
+    # An event loop that waits for this answer would take Ctrl-C for itself, and see it only afterwards.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return click.confirm(question, err=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -143,6 +143,13 @@ class OneTimeLink(msgspec.Struct, frozen=True, array_like=True):
     expires_at: int
 
 
+class Handle(msgspec.Struct, frozen=True, array_like=True):
+    """What an authenticator calls this person within `scope`: random, so that it tells nothing about her."""
+
+    scope: str
+    value: bytes
+
+
 class Account(msgspec.Struct, frozen=True, array_like=True):
     """The document. `epoch` voids every ticket, receipt, session and known browser made under another one.
 
@@ -167,6 +174,11 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
     forgotten_until: int = 0
     role: Role = ""
     link: OneTimeLink | None = None
+    handles: tuple[Handle, ...] = ()
+
+    def find_handle(self, scope: str) -> bytes | None:
+        """What authenticators call this person within `scope`, once one was asked to."""
+        return next((handle.value for handle in self.handles if handle.scope == scope), None)
 
     def find(self, authenticator_id: str) -> Authenticator:
         """The authenticator of that id; raises `Refused("not_found")`."""

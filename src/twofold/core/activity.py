@@ -9,11 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from twofold.core.attempt import PAGES
 from twofold.core.audit import EventRow, Scalar
 from twofold.core.session import Session
-
-#: Who calls from Twofold's own pages: this, and after a colon the session, where there is one.
-PAGES = "pages"
 
 _GIVEN_OR_TAKEN = ("account.reset", "authenticator.added", "authenticator.imported")
 
@@ -63,7 +61,7 @@ def leave_out_first_steps(newest_first: Sequence[Activity]) -> list[Activity]:
 
 def find_refused_codes(newest_first: Iterable[Activity], session: Session) -> RefusedCodes | None:
     """The codes refused anywhere but in this session, since the sign-in before it: whoever sends one knows the
-    password already. None if there are none."""
+    password already, but for a passkey alone. None if there are none."""
     refused, since = [], session.begun_at
     for activity in newest_first:
         if activity.text("application") == f"{PAGES}:{session.id}":
@@ -71,7 +69,7 @@ def find_refused_codes(newest_first: Iterable[Activity], session: Session) -> Re
         since = activity.at
         if is_sign_in_before(activity, session):
             break
-        if activity.kind == "code.refused":
+        if activity.kind == "code.refused" and activity.text("application") != PAGES:
             refused.append(activity)
     if not refused:
         return None

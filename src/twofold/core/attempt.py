@@ -13,6 +13,8 @@ from twofold.core.session import Session
 
 USER_AGENT_MAX = 256
 LOCAL_APPLICATION = "local"
+#: Who calls from Twofold's own pages: this, and after a colon the session, where there is one.
+PAGES = "pages"
 
 
 class Context(Discreet, frozen=True):

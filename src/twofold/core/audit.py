@@ -46,6 +46,7 @@ EventKind = Literal[
     "authenticator.renamed",
     "authenticator.removed",
     "authenticator.disabled",
+    "authenticator.cloned",
     "recovery_codes.made",
     "code.accepted",
     "code.refused",

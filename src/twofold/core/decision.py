@@ -16,7 +16,26 @@ from twofold.core.discreet import Discreet
 from twofold.core.session import Session
 from twofold.errors import RefusalCode
 
-Reason = Literal["wrong_code", "code_already_used", "clock_off", "wrong_password"]
+Reason = Literal[
+    "wrong_code",
+    "code_already_used",
+    "clock_off",
+    "wrong_password",
+    "passkey_required",
+    # of ceremonies, which answer a challenge
+    "challenge_expired",
+    "challenge_used",
+    "challenge_mismatch",
+    "wrong_origin",
+    "unknown_credential",
+    "uv_required",
+    "sign_count_went_back",
+    "wrong_credential",
+    # of a credential that is to be registered
+    "already_registered",
+    "key_refused",
+    "attestation_refused",
+]
 Way = Literal["known_browser", "webauthn", "recovery_codes", "three_codes"]
 
 
@@ -45,7 +64,8 @@ class Verified(Discreet, frozen=True, tag=True):
 
     `browser` is opaque: keep it for this browser and send it with the next call; it skips nothing. `claims` are there
     when a purpose or a binding was asked for, and `receipt` is their signed form. `session` is the new token of the
-    session that the answer opened or went on, where the caller has one; so in the other endings.
+    session that the answer opened or went on, where the caller has one; so in the other endings. `is_user_verified`:
+    the authenticator made sure who its user is, so that this was two factors in one.
     """
 
     hidden: ClassVar = ("browser", "receipt", "session")
@@ -57,6 +77,7 @@ class Verified(Discreet, frozen=True, tag=True):
     recovery_codes_left: int | None = None
     claims: ReceiptClaims | None = None
     session: str | None = None
+    is_user_verified: bool = False
 
 
 class Rejected(msgspec.Struct, frozen=True, tag=True):
@@ -75,15 +96,23 @@ class Throttled(msgspec.Struct, frozen=True, tag=True):
 
 
 class Pending(Discreet, frozen=True, tag=True):
-    """An enrollment that waits for its first code. `secret` (Base32, no padding) and `uri` are shown to the person."""
+    """An enrollment that waits for its first answer. `secret` (Base32, no padding) and `uri` are shown to the person;
+    `credential` is what a ceremony is made of."""
 
-    hidden: ClassVar = ("secret", "uri")
+    hidden: ClassVar = ("secret", "uri", "credential")
 
     id: str
     factor: str
     expires_at: int
-    secret: str
-    uri: str
+    secret: str = ""
+    uri: str = ""
+    credential: bytes = b""
+
+
+class Asked(msgspec.Struct, frozen=True, tag=True):
+    """A question was opened; `challenge` is its ticket."""
+
+    challenge: str
 
 
 class Confirmed(Discreet, frozen=True, tag=True):
@@ -96,6 +125,7 @@ class Confirmed(Discreet, frozen=True, tag=True):
     recovery_codes: tuple[str, ...] = ()
     session: str | None = None
     browser: str | None = None
+    is_user_verified: bool = False
 
 
 class Renewed(Discreet, frozen=True, tag=True):
@@ -156,6 +186,7 @@ Outcome = (
     | Rejected
     | Throttled
     | Pending
+    | Asked
     | Confirmed
     | Renewed
     | Redeemed

@@ -6,8 +6,6 @@ caller never does, or somebody who began first could wait for the owner to scan 
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import ClassVar
 
 import msgspec
@@ -21,8 +19,6 @@ from twofold.core.account import (
     Account,
     Authenticator,
     Enrollment,
-    epoch_claim,
-    spend,
     with_authenticator,
     without_expired,
 )
@@ -38,12 +34,14 @@ from twofold.core.decision import (
     ReceiptClaims,
     Rejected,
     Renewed,
+    Stale,
     Throttled,
 )
 from twofold.core.discreet import Discreet
-from twofold.core.factor import Answer, Factors, Finding, Right, Seals, Used, Wrong
+from twofold.core.factor import Answer, Factors, Finding, Right, Seals, StaleProof, Used, Wrong
+from twofold.core.step_up import check_step_up, find_allowance, is_active, may_see_again
 from twofold.core.throttle import delay_s
-from twofold.core.verification import MANAGE, SEED_FIELD, check_usable
+from twofold.core.verification import SEED_FIELD, check_usable
 from twofold.errors import Refused
 
 
@@ -85,7 +83,7 @@ def begin_enrollment(
     if begun is not None and may_see_again(account, begun, step_up, call):
         return Decision(Done()), begun
     account = check_step_up(account, step_up, call, may_be_by_grant=True)
-    begun_with, begun_via = _find_allowance(account, step_up, call)
+    begun_with, begun_via = find_allowance(account, step_up, call)
     if begun is not None and begun.enrollment is not None and begun.enrollment.begun_via is not None:
         proven = msgspec.structs.replace(begun.enrollment, begun_with=begun_with, begun_via=begun_via)
         begun = msgspec.structs.replace(begun, enrollment=proven)
@@ -134,7 +132,8 @@ def confirm_enrollment(
     """Pending becomes active by its first code, which is used up with it; what it replaces goes. `label` is the one it
     gets instead of that of the beginning.
 
-    Ends as `Confirmed`, `Rejected`, `Throttled`, or `NeedsRecoveryCodes` when `recovery` must be prepared first.
+    Ends as `Confirmed`, `Rejected`, `Throttled`, or as `NeedsRecoveryCodes` or `Stale` when something must be prepared
+    first.
     Raises `Refused`: `not_found`, `disabled`, `conflict` (not pending any more), `step_up_required`.
     """
     account = without_expired(check_usable(account), call.now)
@@ -145,7 +144,7 @@ def confirm_enrollment(
     # A person is only ever offered what her own session began, also when a link lets her in as an administrator would.
     if enrollment.begun_by != call.application and (call.session is not None or not call.is_admin):
         raise Refused("not_found", "this enrollment was begun by another application")
-    if enrollment.begun_via is not None and not _is_active(account, enrollment.begun_via):
+    if enrollment.begun_via is not None and not is_active(account, enrollment.begun_via):
         raise Refused("conflict", "the authenticator that allowed this enrollment is gone: begin again")
     wait = delay_s(enrollment.failures) * MICROS_PER_S - (call.now - enrollment.failed_at)
     if call.now >= enrollment.failed_at and wait > 0:
@@ -155,13 +154,16 @@ def confirm_enrollment(
     def unseal(sealed: bytes) -> bytes:
         return seals.open_seal(sealed, field=SEED_FIELD, account_id=owner, authenticator_id=pending.id)
 
-    reads = len(answer.codes) == 1 and factor.reads(answer)
+    reads = len(answer.codes) <= 1 and factor.reads(answer)
     finding = factor.check_answer(pending, answer, unseal=unseal, now=call.now) if reads else Wrong()
-    if not isinstance(finding, Right):
+    if not isinstance(finding, Right | StaleProof):
         return _refuse_confirmation(account, pending, enrollment, finding, call)
     # Begun with a step-up, that one counts; begun on an empty account, one is needed if it is not empty any more.
     if enrollment.begun_while_empty:
         account = check_step_up(account, step_up, call, may_be_by_grant=True)
+    if isinstance(finding, StaleProof):
+        # Only now: what would be refused anyway prepares nothing.
+        return Decision(Stale())
     if recovery is None and not _has_recovery_codes(account):
         return Decision(NeedsRecoveryCodes())
     if label is not None:
@@ -241,54 +243,19 @@ def renew_recovery_codes(
     return Decision(Renewed(recovery.plain_codes), account, (event,), (message,))
 
 
-def check_step_up(
-    account: Account, step_up: ReceiptClaims | None, call: Call, *, may_be_by_grant: bool = False
-) -> Account:
-    """The account after a management call was allowed: on one with a second factor, be it disabled, it takes an answer
-    that came with this very call, or a fresh receipt, spent here, made for this purpose by this application. To enroll
-    a session will do that was asked for an answer for just that. Raises `Refused("step_up_required")`."""
-    if not account.is_bound or call.proven_by is not None or (call.is_admin and step_up is None):
-        return account
-    if may_be_by_grant and call.may_enroll:
-        return account
-    detail = f'this needs a fresh receipt of this account: verify with purpose "{MANAGE}" and send it as step_up'
-    if step_up is None or not is_receipt_good(account, step_up, call) or step_up.purpose != MANAGE:
-        raise Refused("step_up_required", detail)
-    spent = spend_receipt(account, step_up)
-    if spent is None:
-        raise Refused("step_up_required", "this receipt was used already; " + detail)
-    return spent
-
-
-def is_receipt_good(account: Account, claims: ReceiptClaims, call: Call) -> bool:
-    """Whether a receipt, its signature already checked, is in force for this account, application and epoch, and the
-    authenticator that earned it is still there."""
-    return (
-        claims.sub == account.id
-        and claims.aud == call.application
-        and claims.epoch == epoch_claim(account)
-        and claims.exp * MICROS_PER_S > max(call.now, account.forgotten_until)
-        and _is_active(account, claims.via)
-    )
-
-
-def spend_receipt(account: Account, claims: ReceiptClaims) -> Account | None:
-    """The account in which the receipt is used up, or None when it was before."""
-    return spend(account, _receipt_digest(claims), claims.exp * MICROS_PER_S)
-
-
 def _refuse_confirmation(
     account: Account, pending: Authenticator, enrollment: Enrollment, finding: Finding, call: Call
 ) -> Decision:
     wrong = finding if isinstance(finding, Wrong) else Wrong(is_overtaken=isinstance(finding, Used))
     offset_s = wrong.clock_offset_s
     is_used, is_clock_off = wrong.is_overtaken, offset_s is not None
-    reason: Reason = "code_already_used" if is_used else "clock_off" if is_clock_off else "wrong_code"
+    reason: Reason = "code_already_used" if is_used else "clock_off" if is_clock_off else wrong.reason or "wrong_code"
     failed = msgspec.structs.replace(enrollment, failures=enrollment.failures + 1, failed_at=call.now)
     # By what the first code leaves in the credential, the second one names a clock that is off, as at any sign-in.
     credential = wrong.credential or pending.credential
     account = with_authenticator(account, msgspec.structs.replace(pending, credential=credential, enrollment=failed))
-    event = call.event("enrollment.refused", factor=pending.factor, authenticator=pending.id, reason=reason)
+    names = {"factor": pending.factor, "authenticator": pending.id, "reason": reason, "rule": wrong.rule}
+    event = call.event("enrollment.refused", **names)
     return Decision(Rejected(reason, clock_offset_s=offset_s), account, (event,))
 
 
@@ -321,7 +288,8 @@ def _activate(
         account, made = _with_recovery_codes(account, recovery, call)
         events.append(made)
         plain = recovery.plain_codes
-    return Decision(Confirmed(active.id, active.factor, plain), account, tuple(events), (message,))
+    confirmed = Confirmed(active.id, active.factor, plain, is_user_verified=finding.is_user_verified)
+    return Decision(confirmed, account, tuple(events), (message,))
 
 
 def _has_recovery_codes(account: Account) -> bool:
@@ -339,44 +307,6 @@ def _find_begun(account: Account, factor: str, replaces: str | None, begun_by: s
         ):
             return authenticator
     return None
-
-
-def may_see_again(account: Account, begun: Authenticator, step_up: ReceiptClaims | None, call: Call) -> bool:
-    """Whether the secret of an open enrollment may be shown again without another proof.
-
-    On a bound account only with the receipt that began it: an application is many people's sessions, and one that was
-    stolen must not get to a secret that its owner is about to scan.
-    """
-    if not account.is_bound or (call.is_admin and step_up is None):
-        return True
-    enrollment = begun.enrollment
-    if call.may_enroll:
-        # The caller is one session, whose token was new when it was allowed to enroll.
-        return enrollment is not None and enrollment.begun_via is not None
-    return (
-        step_up is not None
-        and enrollment is not None
-        and enrollment.begun_with is not None
-        and hmac.compare_digest(enrollment.begun_with, _receipt_digest(step_up))
-        and is_receipt_good(account, step_up, call)
-    )
-
-
-def _find_allowance(account: Account, step_up: ReceiptClaims | None, call: Call) -> tuple[bytes | None, str | None]:
-    """What allowed an enrollment on a bound account: the digest of the receipt, and the authenticator behind it."""
-    if not account.is_bound:
-        return None, None
-    if step_up is not None:
-        return _receipt_digest(step_up), step_up.via
-    return None, call.proven_by or (call.session.via if call.session is not None and call.may_enroll else None)
-
-
-def _receipt_digest(claims: ReceiptClaims) -> bytes:
-    return hashlib.sha256(b"twofold/1|receipt|" + claims.jti.encode()).digest()[:16]
-
-
-def _is_active(account: Account, authenticator_id: str) -> bool:
-    return any(a.id == authenticator_id and a.state == "active" for a in account.authenticators)
 
 
 def _without(account: Account, authenticator_id: str) -> Account:

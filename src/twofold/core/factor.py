@@ -13,15 +13,21 @@ from typing import ClassVar, Literal, Protocol
 import msgspec
 
 from twofold.core.account import Authenticator
+from twofold.core.decision import Reason
 from twofold.core.discreet import Discreet
+from twofold.core.ticket import Ticket
 from twofold.errors import InvalidInput
 
+#: How sure one factor is, as receipts say it (NIST SP 800-63B-4).
+AAL1, AAL2, AAL3 = "urn:nist:aal1", "urn:nist:aal2", "urn:nist:aal3"
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 RECOVERY_CODE_LENGTH = 20
 _CROCKFORD_READING = str.maketrans("OIL" + string.ascii_lowercase, "011" + "ABCDEFGH1JK1MN0PQRSTUVWXYZ")
+MODHEX = "cbdefghijklnrtuv"
+YUBICO_OTP_LENGTH = 44
 _IGNORED = str.maketrans("", "", " -\t\r\n")
 
-AnswerKind = Literal["otp", "recovery", "password"]
+AnswerKind = Literal["otp", "recovery", "password", "webauthn", "yubico_otp"]
 
 
 class Proof(Discreet, frozen=True):
@@ -39,17 +45,23 @@ class Proof(Discreet, frozen=True):
 
 
 class Answer(Discreet, frozen=True):
-    """What the person sent, in the one form in which factors read it: `codes` without spaces, hyphens and case."""
+    """What the person sent, in the one form in which factors read it: `codes` without spaces, hyphens and case.
 
-    hidden: ClassVar = ("codes",)
+    A factor with a ceremony reads `evidence`, a struct of its own, and the ticket that was `issued` for it.
+    """
+
+    hidden: ClassVar = ("codes", "evidence")
 
     kind: AnswerKind
-    codes: tuple[str, ...]
+    codes: tuple[str, ...] = ()
     proof: Proof | None = None
+    evidence: msgspec.Struct | None = None
+    issued: Ticket | None = None
 
 
 def read_answer(codes: Sequence[str]) -> Answer:
-    """The answer that these codes are, by their shape: 20 letters and digits are a recovery code, else one-time codes.
+    """The answer that these codes are, by their shape: 20 letters and digits are a recovery code, 44 characters of
+    modhex a Yubico OTP, all else one-time codes.
 
     What is neither still is an answer, and a wrong one: it is judged and counted once like any other.
     Raises `InvalidInput` for a number of codes that no factor takes.
@@ -61,14 +73,25 @@ def read_answer(codes: Sequence[str]) -> Answer:
         read = stripped[0].translate(_CROCKFORD_READING)
         if all(c in CROCKFORD for c in read):
             return Answer("recovery", (read,))
+    if len(stripped) == 1 and len(stripped[0]) == YUBICO_OTP_LENGTH and stripped[0].isascii():
+        read = stripped[0].lower()
+        if all(c in MODHEX for c in read):
+            return Answer("yubico_otp", (read,))
     return Answer("otp", stripped)
 
 
 class Right(msgspec.Struct, frozen=True):
-    """The answer is right; `credential` is the next one, in which it is used up. `left`: one-time secrets left."""
+    """The answer is right; `credential` is the next one, in which it is used up. `left`: one-time secrets left.
+
+    What it counts for where that depends on the answer: `amr` (else the factor's), `acr`, and whether the authenticator
+    made sure who its user is, so that it is two factors in one.
+    """
 
     credential: bytes
     left: int | None = None
+    amr: tuple[str, ...] | None = None
+    acr: str = AAL1
+    is_user_verified: bool = False
 
 
 class Used(msgspec.Struct, frozen=True):
@@ -80,13 +103,19 @@ class Used(msgspec.Struct, frozen=True):
 class Wrong(msgspec.Struct, frozen=True):
     """The answer is wrong. `credential` when the factor keeps something of it, `clock_offset_s` when it is sure.
 
-    `is_overtaken`: it was right once, but a later one was accepted first; it is charged, for it was not used.
+    `is_overtaken`: it was right once, but a later one was accepted first; it is charged, for it was not used. `reason`
+    where the factor knows a better one than "wrong code", with the `rule` of its standard that was broken;
+    `is_for_another`: the answer itself names another authenticator; `is_cloned`: its own secret is in other hands, too.
     """
 
     credential: bytes | None = None
     clock_offset_s: int | None = None
     is_overtaken: bool = False
     retry_after_s: int | None = None
+    reason: Reason | None = None
+    rule: str | None = None
+    is_for_another: bool = False
+    is_cloned: bool = False
 
 
 class Held(msgspec.Struct, frozen=True):

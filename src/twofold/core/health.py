@@ -5,6 +5,7 @@ A finding is a fact about the account with a stable code; it judges nobody, and 
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Literal
 
 import msgspec
@@ -17,7 +18,7 @@ CODES_LEFT_LOW = 3
 #: For so long somebody may still be about to keep recovery codes that were made.
 CODES_NEW_S = 900
 #: Factors whose answer a page that looks like ours could ask for and pass on (NIST SP 800-63B-4 3.2.5).
-PHISHABLE = frozenset({"totp", "hotp", "sms", "email"})
+PHISHABLE = frozenset({"totp", "hotp", "yubico_otp", "sms", "email"})
 
 State = Literal["good", "fair", "weak"]
 FindingCode = Literal[
@@ -27,6 +28,7 @@ FindingCode = Literal[
     "no_second_authenticator",
     "few_recovery_codes",
     "only_phishable",
+    "no_passkey",
 ]
 
 
@@ -46,12 +48,19 @@ class Health(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
 
 
-def assess_health(account: Account, *, recovery_codes_left: int) -> Health:
-    """What is weak about an account, the most urgent first.
+def assess_health(
+    account: Account, *, recovery_codes_left: int, useless: Container[str] = (), can_add_passkey: bool = False
+) -> Health:
+    """What is weak about an account, the most urgent first. `useless` are ids of authenticators that do not work where
+    the person is; `can_add_passkey`: what stops phishing could be added there.
 
     That its codes can be phished is said and does not lower the state: the person may have no other way.
     """
-    second = [a for a in account.authenticators if a.factor not in (FIRST_FACTOR, RECOVERY) and a.state != "pending"]
+    second = [
+        a
+        for a in account.authenticators
+        if a.factor not in (FIRST_FACTOR, RECOVERY) and a.state != "pending" and a.id not in useless
+    ]
     active = [a for a in second if a.state == "active"]
     weak = [Finding("disabled_authenticator", 0, a.id, a.label) for a in second if a.state == "disabled"]
     fair: list[Finding] = []
@@ -64,7 +73,8 @@ def assess_health(account: Account, *, recovery_codes_left: int) -> Health:
         fair.append(Finding("no_second_authenticator"))
     if 0 < recovery_codes_left <= CODES_LEFT_LOW:
         fair.append(Finding("few_recovery_codes", recovery_codes_left))
-    good = [Finding("only_phishable")] if all(a.factor in PHISHABLE for a in active) else []
+    is_phishable = all(a.factor in PHISHABLE for a in active)
+    good = [Finding("no_passkey" if can_add_passkey else "only_phishable")] if is_phishable else []
     return Health("weak" if weak else "fair" if fair else "good", (*weak, *fair, *good))
 
 

@@ -19,7 +19,8 @@ from twofold.core.account import (
 from twofold.core.attempt import Call
 from twofold.core.audit import EventKind
 from twofold.core.decision import ContactIndex, Decision, Done, ReceiptClaims, Redeemed
-from twofold.core.enrollment import NewCredential, is_receipt_good, spend_receipt
+from twofold.core.enrollment import NewCredential
+from twofold.core.step_up import is_receipt_good, spend_receipt
 from twofold.core.throttle import Lane
 from twofold.core.verification import check_usable
 from twofold.errors import Refused

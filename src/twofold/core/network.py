@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 
+from twofold.errors import InvalidInput
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -22,3 +24,11 @@ def read_address(ip: str | None) -> Address | None:
 def neighborhood_of(address: Address) -> Network:
     """What counts as one neighbor: the address itself for IPv4, its /64 for IPv6, in which one machine has them all."""
     return ipaddress.ip_network((address, 32 if address.version == 4 else 64), strict=False)
+
+
+def network_of(ip: str) -> str:
+    """The network that counts as one neighbor, as text. Raises `InvalidInput`."""
+    address = read_address(ip)
+    if address is None:
+        raise InvalidInput("context.ip", "an IPv4 or IPv6 address")
+    return str(neighborhood_of(address))

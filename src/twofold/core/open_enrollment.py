@@ -11,7 +11,7 @@ import msgspec
 from twofold.core.account import Account, Authenticator, without_expired
 from twofold.core.attempt import Call
 from twofold.core.decision import Decision, Done
-from twofold.core.enrollment import may_see_again
+from twofold.core.step_up import may_see_again
 from twofold.core.verification import check_usable
 from twofold.errors import Refused
 

@@ -44,7 +44,8 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     `via` is the authenticator that proved the person last, at `proved_at`; both are empty before the second factor.
     `may_enroll_until`: an authenticator may be added until then without another proof. `next` is where to go when the
     sign-in is done. `is_by_link`: begun by a one-time link, which allows to enroll on an account that is bound.
-    `is_known`: begun in a known browser of the account.
+    `is_known`: begun in a known browser of the account. `is_user_verified`: in it a passkey was shown that verifies its
+    user.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     may_enroll_until: int = 0
     is_by_link: bool = False
     is_known: bool = False
+    is_user_verified: bool = False
 
 
 class StoredSession(msgspec.Struct, frozen=True):

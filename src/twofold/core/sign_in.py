@@ -45,7 +45,8 @@ from twofold.core.session import (
     find_ending,
 )
 from twofold.core.user_agent import describe_browser
-from twofold.core.verification import Question, verify_answer
+from twofold.core.verdict import Question
+from twofold.core.verification import verify_answer
 from twofold.errors import SessionEnded
 
 #: The purpose of a fresh second factor after which authenticators may be added for a quarter of an hour.
@@ -107,6 +108,31 @@ def begin_session(
     return _open(msgspec.structs.replace(decision, account=account), outcome, session, call, replaces=None)
 
 
+def begin_by_passkey(decision: Decision, call: Call, *, limits: SessionLimits, next_path: str = "") -> Decision:
+    """The decision, and a full session if in it a passkey was shown that verifies its user: two factors in one."""
+    outcome, account = decision.outcome, decision.account
+    if not isinstance(outcome, Verified) or not outcome.is_user_verified or isinstance(account, str):
+        return decision
+    session = Session(
+        derive_id(call.seed, "session", "se_"),
+        account.id,
+        epoch_claim(account),
+        "full",
+        call.now,
+        call.now,
+        call.now + limits.ttl_s * MICROS_PER_S,
+        limits.idle_ttl_s,
+        browser=describe_browser(call.context.user_agent),
+        ip=call.context.ip or "",
+        next=next_path,
+        via=outcome.authenticator_id,
+        proved_at=call.now,
+        is_known=find_known_browser(account, call.context.browser, call.now) is not None,
+        is_user_verified=True,
+    )
+    return _open(decision, outcome, session, call, replaces=None)
+
+
 def in_session(
     decide: Decide,
     bearer: Bearer,
@@ -114,13 +140,15 @@ def in_session(
     *,
     proof: Question | None,
     ends_others: bool = False,
+    may_enroll: bool = False,
     limits: SessionLimits,
     factors: Factors,
     seals: Seals,
 ) -> Callable[[Account | None], Decision]:
     """`decide` for a caller with a session, after judging `proof`, a fresh answer of a second factor, where one is
     asked for; with it, `ends_others` ends the account's other sessions. A wrong one is the decision; what it was for
-    does not happen. Raises `SessionEnded`."""
+    does not happen. Where a second factor is shown, `may_enroll` allows to add one as `ENROLL` does. Raises
+    `SessionEnded`."""
 
     def decide_in_session(account: Account | None) -> Decision:
         if ending := find_ending(bearer.session, account, call.now):
@@ -128,7 +156,7 @@ def in_session(
         own = msgspec.structs.replace(call, session=bearer.session)
         if proof is None:
             decision = decide(account, own)
-            return _go_on(decision, decision, bearer, own, limits=limits)
+            return _go_on(decision, decision, bearer, own, limits=limits, may_enroll=may_enroll)
         proven = verify_answer(account, proof, own, factors=factors, seals=seals)
         if not isinstance(proven.outcome, Verified) or isinstance(proven.account, str):
             return proven
@@ -140,7 +168,7 @@ def in_session(
         if ends_others:
             event, effect = _end_sessions(own, None, bearer.session.id)
             joined = msgspec.structs.replace(joined, events=(*joined.events, event), effects=(*joined.effects, effect))
-        return _go_on(joined, proven, bearer, own, limits=limits, purpose=proof.purpose)
+        return _go_on(joined, proven, bearer, own, limits=limits, may_enroll=proof.purpose == ENROLL)
 
     return decide_in_session
 
@@ -175,14 +203,14 @@ def _go_on(
     call: Call,
     *,
     limits: SessionLimits,
-    purpose: str | None = None,
+    may_enroll: bool,
 ) -> Decision:
     """The decision, and the session's next token if a second factor was shown or confirmed in it: it is full now."""
     session, account = bearer.session, decision.account
     match shown.outcome:
-        case Verified(factor=factor, authenticator_id=via) if factor != FIRST_FACTOR:
+        case Verified(factor=factor, authenticator_id=via, is_user_verified=is_verified) if factor != FIRST_FACTOR:
             pass
-        case Confirmed(id=via):
+        case Confirmed(id=via, is_user_verified=is_verified):
             pass
         case _:
             return decision
@@ -197,7 +225,7 @@ def _go_on(
         )
     # Who signs in with a recovery code has lost the phone: it must not take another code to add the new one.
     is_lost = isinstance(outcome, Verified) and outcome.factor == RECOVERY
-    may_enroll = purpose == ENROLL or is_lost
+    may_enroll = may_enroll or is_lost
     session = msgspec.structs.replace(
         session,
         epoch=epoch_claim(account),
@@ -205,6 +233,7 @@ def _go_on(
         via=via,
         proved_at=call.now,
         may_enroll_until=call.now + ENROLLMENT_GRANT_TTL_S * MICROS_PER_S if may_enroll else 0,
+        is_user_verified=session.is_user_verified or is_verified,
     )
     # A browser is known in one epoch only: its value of the one before would name nobody.
     is_same_epoch = session.epoch == bearer.session.epoch

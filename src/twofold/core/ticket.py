@@ -7,14 +7,17 @@ epoch, and once (`twofold.core.account.spend` remembers it until then). `twofold
 from __future__ import annotations
 
 import hashlib
+import hmac
 
 import msgspec
 
-from twofold.core.account import Account, epoch_claim, spend, without_expired
+from twofold.core.account import Account, epoch_claim, spend
 from twofold.core.clock import MICROS_PER_S
-from twofold.errors import Refused
+from twofold.core.decision import Reason
 
 TICKET_TTL_S = 300
+#: A clock that was set right by less than this, or of another node, voids no ticket.
+CLOCK_SKEW_S = 10
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
@@ -34,34 +37,33 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
     expires_at: int
 
 
-def check_ticket(
+def find_fault(
     ticket: Ticket, account: Account, *, ceremony: str, application: str, purpose: str, binding: str, now: int
-) -> Account:
-    """The account in which the ticket is spent.
+) -> Reason | None:
+    """Why an answer under this ticket does not count: it was made for something else, is over, or was answered already.
+    None if it counts."""
+    expires_at = ticket.expires_at * MICROS_PER_S
+    made_for = (ticket.ceremony, ticket.account_id or account.id, ticket.application, ticket.purpose, ticket.binding)
+    if made_for != (ceremony, account.id, application, purpose, binding):
+        return "challenge_mismatch"
+    if ticket.account_id and ticket.epoch != epoch_claim(account):
+        return "challenge_mismatch"
+    # What expired under a clock that went back since is not in force again: that it is spent may be forgotten.
+    issued_at = (ticket.issued_at - CLOCK_SKEW_S) * MICROS_PER_S
+    if not issued_at <= now < expires_at or expires_at <= account.forgotten_until:
+        return "challenge_expired"
+    digest = _digest(ticket)
+    if any(hmac.compare_digest(spent.digest, digest) for spent in account.spent):
+        return "challenge_used"
+    return None
 
-    Raises `Refused("conflict")` unless it was made for exactly this and is neither expired nor used.
-    """
-    account = without_expired(account, now)
-    problem = (
-        "expired"
-        if not ticket.issued_at * MICROS_PER_S <= now < ticket.expires_at * MICROS_PER_S
-        or ticket.expires_at * MICROS_PER_S <= account.forgotten_until
-        else "for another ceremony"
-        if ticket.ceremony != ceremony
-        else "for another account"
-        if ticket.account_id not in ("", account.id)
-        else "from before the account was secured anew"
-        if ticket.account_id and ticket.epoch != epoch_claim(account)
-        else "for another application"
-        if ticket.application != application
-        else "for another purpose"
-        if (ticket.purpose, ticket.binding) != (purpose, binding)
-        else None
-    )
-    if problem is not None:
-        raise Refused("conflict", f"this challenge is {problem}")
-    digest = hashlib.sha256(b"twofold/1|ticket|" + ticket.challenge).digest()[:16]
-    spent = spend(account, digest, ticket.expires_at * MICROS_PER_S)
-    if spent is None:
-        raise Refused("conflict", "this challenge was answered already")
+
+def spend_ticket(ticket: Ticket, account: Account) -> Account:
+    """The account in which the ticket is spent; it had no fault before. Raises `Refused("too_many")`."""
+    spent = spend(account, _digest(ticket), ticket.expires_at * MICROS_PER_S)
+    assert spent is not None  # noqa: S101 - `find_fault` would have said so
     return spent
+
+
+def _digest(ticket: Ticket) -> bytes:
+    return hashlib.sha256(b"twofold/1|ticket|" + ticket.challenge).digest()[:16]

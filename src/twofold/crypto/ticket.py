@@ -28,7 +28,7 @@ def issue_ticket(ticket: Ticket, *, key_id: str, key: bytes, salt: bytes) -> str
     """`key id.base64url(salt | ciphertext)`; `salt` is 32 fresh random bytes."""
     # The key is used once, so a constant nonce is safe.
     ciphertext = AESGCM(_derive(key, salt)).encrypt(bytes(12), _encode(ticket), key_id.encode())
-    return f"{key_id}.{base64.urlsafe_b64encode(salt + ciphertext).rstrip(b'=').decode()}"
+    return f"{key_id}.{_spell(salt + ciphertext)}"
 
 
 def read_ticket(text: str, keys: Mapping[str, bytes]) -> Ticket:
@@ -36,10 +36,16 @@ def read_ticket(text: str, keys: Mapping[str, bytes]) -> Ticket:
     key_id, _, body = text.partition(".")
     try:
         raw = base64.urlsafe_b64decode(body.encode("ascii") + b"=" * (-len(body) % 4))
+        if _spell(raw) != body:
+            raise ValueError("one ticket has one spelling")
         salt, ciphertext = raw[:SALT_BYTES], raw[SALT_BYTES:]
         return _decode(AESGCM(_derive(keys[key_id], salt)).decrypt(bytes(12), ciphertext, key_id.encode()))
     except (KeyError, ValueError, UnicodeEncodeError, binascii.Error, InvalidTag, msgspec.MsgspecError):
         raise InvalidInput("challenge", "a challenge that was made here within the last minutes") from None
+
+
+def _spell(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _derive(key: bytes, salt: bytes) -> bytes:

@@ -7,5 +7,9 @@ from twofold.factors.hotp import Hotp
 from twofold.factors.password import Password
 from twofold.factors.recovery_codes import RecoveryCodes
 from twofold.factors.totp import Totp
+from twofold.factors.webauthn import Webauthn
+from twofold.factors.yubico_otp import YubicoOtp
 
-FACTORS: Factors = {factor.name: factor for factor in (Password(), Totp(), Hotp(), RecoveryCodes())}
+FACTORS: Factors = {
+    factor.name: factor for factor in (Password(), Totp(), Hotp(), RecoveryCodes(), Webauthn(), YubicoOtp())
+}

@@ -19,9 +19,9 @@ from twofold.core.account import check_account_id
 from twofold.core.idempotency import IdempotencyKey
 from twofold.engine import Caller
 from twofold.errors import TwofoldError
-from twofold.server import calls, wire
+from twofold.server import wire
 from twofold.server.access import Access
-from twofold.server.calls import Reply, Request, Services
+from twofold.server.calls import Reply, Request, Services, accounts, answers, authenticators
 from twofold.server.problems import Problem, as_problem, dump_problem, unavailable
 from twofold.server.reading import (
     BodyReader,
@@ -70,7 +70,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="POST",
         path=f"{_ACCOUNT}/verify",
         scopes=VERIFY,
-        run=calls.verify,
+        run=answers.verify,
         body=wire.VerifyBody,
         answers={200: (wire.VerifiedAnswer, wire.RejectedAnswer)},
     ),
@@ -78,7 +78,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="PUT",
         path=_ACCOUNT,
         scopes=ENROLL,
-        run=calls.put_account,
+        run=accounts.put_account,
         body=wire.AccountBody,
         answers={200: (wire.AccountAnswer,), 201: (wire.AccountAnswer,)},
     ),
@@ -86,14 +86,14 @@ OPERATIONS: tuple[Operation, ...] = (
         method="GET",
         path=_ACCOUNT,
         scopes=READ,
-        run=calls.get_account,
+        run=accounts.get_account,
         answers={200: (wire.AccountAnswer,)},
     ),
     Operation(
         method="GET",
         path="/accounts",
         scopes=ADMIN,
-        run=calls.list_accounts,
+        run=accounts.list_accounts,
         query=("cursor", "factor", "state"),
         answers={200: (wire.AccountPageAnswer,)},
     ),
@@ -101,14 +101,14 @@ OPERATIONS: tuple[Operation, ...] = (
         method="DELETE",
         path=_ACCOUNT,
         scopes=ADMIN,
-        run=calls.delete_account,
+        run=accounts.delete_account,
         answers={204: ()},
     ),
     Operation(
         method="POST",
         path=f"{_ACCOUNT}/events",
         scopes=ENROLL,
-        run=calls.record_event,
+        run=accounts.record_event,
         body=wire.EventBody,
         answers={204: ()},
     ),
@@ -116,7 +116,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="POST",
         path=f"{_ACCOUNT}/authenticators",
         scopes=ENROLL,
-        run=calls.add_authenticator,
+        run=authenticators.add_authenticator,
         body=wire.AuthenticatorBody,
         answers={201: (wire.EnrollmentAnswer,)},
     ),
@@ -124,7 +124,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="POST",
         path=f"{_AUTHENTICATOR}/confirm",
         scopes=ENROLL,
-        run=calls.confirm_authenticator,
+        run=authenticators.confirm_authenticator,
         body=wire.ConfirmBody,
         answers={200: (wire.ConfirmedAnswer,)},
     ),
@@ -132,7 +132,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="PATCH",
         path=_AUTHENTICATOR,
         scopes=ENROLL,
-        run=calls.rename_authenticator,
+        run=authenticators.rename_authenticator,
         body=wire.LabelBody,
         answers={200: (wire.AuthenticatorAnswer,)},
     ),
@@ -140,7 +140,7 @@ OPERATIONS: tuple[Operation, ...] = (
         method="DELETE",
         path=_AUTHENTICATOR,
         scopes=ENROLL,
-        run=calls.delete_authenticator,
+        run=authenticators.delete_authenticator,
         takes_step_up_header=True,
         answers={204: ()},
     ),
@@ -148,15 +148,31 @@ OPERATIONS: tuple[Operation, ...] = (
         method="POST",
         path=f"{_ACCOUNT}/recovery-codes",
         scopes=ENROLL,
-        run=calls.renew_recovery_codes,
+        run=authenticators.renew_recovery_codes,
         body=wire.RecoveryCodesBody,
         answers={201: (wire.RecoveryCodesAnswer,)},
     ),
     Operation(
         method="POST",
+        path=f"{_ACCOUNT}/challenges",
+        scopes=VERIFY,
+        run=answers.open_challenge,
+        body=wire.ChallengeBody,
+        answers={201: (wire.ChallengeAnswer,)},
+    ),
+    Operation(
+        method="POST",
+        path="/challenges/answer",
+        scopes=VERIFY,
+        run=answers.answer_challenge,
+        body=wire.ChallengeAnswerBody,
+        answers={200: (wire.VerifiedAnswer, wire.RejectedAnswer)},
+    ),
+    Operation(
+        method="POST",
         path="/receipts/redeem",
         scopes=VERIFY,
-        run=calls.redeem_receipt,
+        run=answers.redeem_receipt,
         body=wire.RedeemBody,
         answers={200: (wire.RedeemedAnswer,)},
     ),
@@ -240,6 +256,7 @@ class Api:
             if operation.method == "POST":
                 key = self._read_idempotency_key(application.id, scope, headers, raw)
         request = Request(
+            application,
             Caller(application.id, "admin" in application.scopes, idempotency=key),
             account_id,
             ids[1] if len(ids) > 1 else "",

@@ -20,6 +20,7 @@ from twofold.bootstrap import Deployment
 from twofold.config import is_loopback
 from twofold.core.clock import MICROS_PER_S
 from twofold.errors import Unavailable
+from twofold.relying_party import list_related
 from twofold.server.access import Access
 from twofold.server.addresses import Addresses
 from twofold.server.api import Api
@@ -41,7 +42,9 @@ API_BEGINNING = b"/api/"
 STATIC_BEGINNING = b"/static/"
 OPENAPI_PATHS = ("/api/v1/openapi.json", "/openapi.json")
 #: For machines: answered under every name of this host, while pages have one address.
-MACHINE_PATHS = frozenset({path.encode() for path in OPENAPI_PATHS} | {b"/.well-known/jwks.json"})
+MACHINE_PATHS = frozenset(
+    {path.encode() for path in OPENAPI_PATHS} | {b"/.well-known/jwks.json", b"/.well-known/webauthn"}
+)
 #: Asked by probes that know an address and no name.
 PROBE_PATHS = frozenset({b"/health/live", b"/health/ready", b"/metrics"})
 
@@ -56,7 +59,7 @@ def create_app(deployment: Deployment, *, clock: Callable[[], float] = monotonic
     )
     addresses = Addresses(deployment.settings.proxy_networks)
     api = Api(
-        Services(deployment.verifier, deployment.store, metrics),
+        Services(deployment.verifier, deployment.store, metrics, public_url),
         Access(deployment.applications, addresses, clock=clock),
         deployment.keyring.index_digest,
     )
@@ -143,6 +146,15 @@ def _open_routes(deployment: Deployment, metrics: Metrics) -> list[Route]:
     async def show_keys(_: Request) -> Response:
         return JSONResponse(deployment.receipts.jwks(), media_type="application/jwk-set+json")
 
+    async def show_related_origins(_: Request) -> Response:
+        # No row is believed for what is listed here: an origin that no key was made with is refused in every ceremony.
+        applications = await deployment.applications.list()
+        related = list_related(applications, urlsplit(deployment.public_url).hostname or "")
+        if not related:
+            body, headers = dump_problem(Problem(404, "not_found", "no application has origins beyond its own domain"))
+            return _raw_response(404, body, headers)
+        return JSONResponse({"origins": related})
+
     async def show_openapi(_: Request) -> Response:
         if not document:
             document.append(openapi_document())
@@ -153,6 +165,7 @@ def _open_routes(deployment: Deployment, metrics: Metrics) -> list[Route]:
         Route("/health/ready", tell_ready),
         Route("/metrics", show_metrics),
         Route("/.well-known/jwks.json", show_keys),
+        Route("/.well-known/webauthn", show_related_origins),
         *(Route(path, show_openapi) for path in OPENAPI_PATHS),
     ]
 
@@ -162,6 +175,7 @@ def _build(deployment: Deployment, public_url: str, addresses: Addresses) -> Hou
     settings = deployment.settings
     return House(
         deployment.verifier,
+        deployment.relying_party,
         deployment.sign_in,
         deployment.administration,
         deployment.networks,

@@ -14,8 +14,12 @@ from twofold.core.account import KNOWN_BROWSER_TTL_S
 SESSION = "twofold-session"
 CSRF = "twofold-csrf"
 KNOWN = "twofold-known"
+#: That a passkey was offered here after signing in with a code; it is not offered again while the browser keeps this.
+OFFERED = "twofold-offered"
+OFFERED_TTL_S = 30 * 86_400
 #: Longer values are none of ours.
 VALUE_MAX = 256
+_TTL_S = {KNOWN: KNOWN_BROWSER_TTL_S, OFFERED: OFFERED_TTL_S}
 
 
 class Cookies:
@@ -30,11 +34,11 @@ class Cookies:
         return value if value and len(value) <= VALUE_MAX else None
 
     def put(self, response: Response, name: str, value: str) -> None:
-        """Have the browser keep a value: of a known browser for long, of anything else until it is closed."""
+        """Have the browser keep a value: for its time if it has one, else until the browser is closed."""
         response.set_cookie(
             self._spell(name),
             value,
-            max_age=KNOWN_BROWSER_TTL_S if name == KNOWN else None,
+            max_age=_TTL_S.get(name),
             path="/",
             secure=self._is_secure,
             httponly=True,

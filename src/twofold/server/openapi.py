@@ -8,7 +8,7 @@ import msgspec
 
 from twofold import __version__
 from twofold.server.api import OPERATIONS, PREFIX, Operation
-from twofold.server.calls import LISTED_FACTORS, LISTED_STATES
+from twofold.server.calls.accounts import LISTED_FACTORS, LISTED_STATES
 from twofold.server.problems import MEDIA_TYPE, ProblemAnswer
 from twofold.server.reading import IDEMPOTENCY_KEY_MAX
 
@@ -147,6 +147,12 @@ _OPEN_PATHS = {
     "/metrics": _open("show_metrics", "What the server counts, for Prometheus", "text/plain"),
     "/.well-known/jwks.json": _open(
         "show_keys", "The public keys of receipts", "application/jwk-set+json", refusals=("400", "421")
+    ),
+    "/.well-known/webauthn": _open(
+        "show_related_origins",
+        "The origins beyond its own domain where passkeys of this site work",
+        "application/json",
+        refusals=("400", "404", "421"),
     ),
     "/openapi.json": _open("show_openapi", "This document", "application/json", refusals=("400", "421")),
     f"{PREFIX}/openapi.json": _open(

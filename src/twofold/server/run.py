@@ -21,6 +21,8 @@ from twofold.bootstrap import Deployment, deployment
 from twofold.certificate import ServedCertificate
 from twofold.config import Settings, check_public_url
 from twofold.errors import ConfigurationError
+from twofold.lost_passkeys import find_lost, settle
+from twofold.relying_party import check_own
 from twofold.server.alone import only_server
 from twofold.server.app import create_app
 from twofold.server.logs import configure_logs
@@ -46,9 +48,12 @@ def serve(
     port: int = DEFAULT_PORT,
     workers: int = 1,
     find_warnings: Callable[[Settings], Iterable[str]] = lambda settings: (),
+    *,
+    may_lose: Callable[[str], bool] = lambda warning: False,
 ) -> None:
     """Serve until SIGTERM or SIGINT. What `find_warnings` finds is logged once; it is given the settings with the
-    PUBLIC_URL in force, also where that was typed on the set-up page.
+    PUBLIC_URL in force, also where that was typed on the set-up page. `may_lose` is asked when passkeys would stop
+    working because PUBLIC_URL has another host than at the start before; it is given the sentence that says how many.
 
     Raises `ConfigurationError`, one line, when it cannot begin.
     """
@@ -63,7 +68,7 @@ def serve(
         port = listener.getsockname()[1]
         door = _Door(listener, certificate, f"{scheme}://{_authority(host, port)}", f"{scheme}://localhost:{port}")
         with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-            runner.run(_serve(settings, door, find_warnings))
+            runner.run(_serve(settings, door, find_warnings, may_lose))
 
 
 class _Door(NamedTuple):
@@ -75,12 +80,30 @@ class _Door(NamedTuple):
     default_url: str
 
 
-async def _serve(settings: Settings, door: _Door, find_warnings: Callable[[Settings], Iterable[str]]) -> None:
+async def _serve(
+    settings: Settings,
+    door: _Door,
+    find_warnings: Callable[[Settings], Iterable[str]],
+    may_lose: Callable[[str], bool],
+) -> None:
     async with deployment(settings, default_url=door.default_url) as opened:
+        check_own(opened.public_url)
         with only_server(settings.sqlite_path):
+            await _settle_address(opened, may_lose)
             for warning in find_warnings(msgspec.structs.replace(settings, public_url=opened.public_url)):
                 log.warning("%s", warning)
             await _serve_opened(opened, door)
+
+
+async def _settle_address(opened: Deployment, may_lose: Callable[[str], bool]) -> None:
+    """Passkeys live and die with the host of PUBLIC_URL: a new one that ends some of them is not taken by mistake."""
+    url = opened.public_url
+    if lost := await find_lost(opened.store, opened.keyring, url):
+        if not may_lose(f"{lost.describe()} and stop working at {url}"):
+            way_on = "set it back to that host, or start once with --accept-lost-passkeys"
+            raise ConfigurationError(f"PUBLIC_URL {url!r}: {lost.describe()} and would stop working; {way_on}")
+        log.warning("PUBLIC_URL %s: %s and stopped working", url, lost.describe())
+    await settle(opened.store, opened.keyring, url)
 
 
 async def _serve_opened(opened: Deployment, door: _Door) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated, Literal
+from uuid import UUID
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -14,11 +15,14 @@ from twofold.core.account import FIRST_FACTOR, RECOVERY
 from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import Reason, Redeemed, Rejected, Verified
 from twofold.core.management import AccountEvent
-from twofold.directory import AccountView
+from twofold.directory import AccountView, AuthenticatorView
+from twofold.factors.webauthn_json import UserVerification
+from twofold.server.browser_json import AuthenticationJson, CreationOptionsJson, RegistrationJson, RequestOptionsJson
 
-OtpFactor = Literal["totp", "hotp"]
+EnrolledFactor = Literal["totp", "hotp", "webauthn"]
+AnsweringFactor = Literal["totp", "hotp", "yubico_otp", "recovery_codes"]
+ChallengedFactor = Literal["webauthn"]
 Time = Annotated[datetime, Meta(tz=True)]
-AnsweringFactor = Literal["totp", "hotp", "recovery_codes"]
 
 StepUp = Annotated[
     str | None,
@@ -48,7 +52,7 @@ class EventBody(Body, frozen=True):
 class AuthenticatorBody(Body, frozen=True):
     """An enrollment to begin or, with `secret` and `"confirmed": true` (scope admin), an authenticator to import."""
 
-    factor: OtpFactor
+    factor: EnrolledFactor
     label: str | None = None
     replaces: Annotated[
         str | None, Meta(description="An authenticator that stays valid until this one is confirmed.")
@@ -63,9 +67,10 @@ class AuthenticatorBody(Body, frozen=True):
 
 
 class ConfirmBody(Body, frozen=True):
-    """The first code of a pending authenticator."""
+    """The first `code` of a pending authenticator, or the `credential` that the browser made for it."""
 
-    code: str
+    code: str | None = None
+    credential: RegistrationJson | None = None
     step_up: StepUp = None
 
 
@@ -101,6 +106,26 @@ class VerifyBody(Body, frozen=True):
     context: ContextBody = ContextBody()
 
 
+class ChallengeBody(Body, frozen=True):
+    """A question that is about to be put to somebody. `detail` is for factors that can show it; a passkey cannot."""
+
+    factor: ChallengedFactor
+    purpose: str | None = None
+    binding: str | None = None
+    detail: str | None = None
+    user_verification: UserVerification = "preferred"
+    context: ContextBody = ContextBody()
+
+
+class ChallengeAnswerBody(Body, frozen=True):
+    """The answer to a challenge, by its id, with the binding that it was made for."""
+
+    challenge: str
+    credential: AuthenticationJson
+    binding: str | None = None
+    context: ContextBody = ContextBody()
+
+
 class RedeemBody(Body, frozen=True):
     """A receipt with the purpose and the binding that it must have been made for."""
 
@@ -109,8 +134,18 @@ class RedeemBody(Body, frozen=True):
     binding: str | None = None
 
 
+class PasskeyAnswer(Struct, frozen=True):
+    """What is known of a passkey. `synced`: there is a copy of it besides this device. `attested`: somebody whom the
+    operator trusts stands behind its `aaguid`, which is a claim of the browser otherwise."""
+
+    synced: bool
+    transports: tuple[str, ...]
+    aaguid: UUID
+    attested: bool
+
+
 class AuthenticatorAnswer(Struct, frozen=True):
-    """An authenticator; never a secret."""
+    """An authenticator; never a secret. `webauthn` is there for a confirmed one of that factor."""
 
     id: str
     factor: str
@@ -118,6 +153,7 @@ class AuthenticatorAnswer(Struct, frozen=True):
     state: str
     created_at: Time
     last_used_at: Time | None
+    webauthn: PasskeyAnswer | UnsetType = UNSET
 
 
 class ThrottleAnswer(Struct, frozen=True):
@@ -158,11 +194,12 @@ class EnrollmentAnswer(Struct, frozen=True, kw_only=True):
     """A pending authenticator, with what is shown to the person under the name of its factor; or an imported one."""
 
     id: str
-    factor: OtpFactor
+    factor: EnrolledFactor
     state: Literal["pending", "active"]
     expires_at: Time | UnsetType = UNSET
     totp: SecretAnswer | UnsetType = UNSET
     hotp: SecretAnswer | UnsetType = UNSET
+    public_key: CreationOptionsJson | UnsetType = UNSET
 
 
 class ConfirmedAnswer(Struct, frozen=True, kw_only=True):
@@ -179,8 +216,24 @@ class RecoveryCodesAnswer(Struct, frozen=True):
     recovery_codes: tuple[str, ...]
 
 
+class Prompt(Struct, frozen=True):
+    """What the application puts to the person, under the name of who takes it: `public_key` is for the browser."""
+
+    public_key: RequestOptionsJson
+
+
+class ChallengeAnswer(Struct, frozen=True):
+    """An open question, good for one right answer until it expires; `id` comes back with the answer."""
+
+    id: str
+    expires_at: Time
+    prompt: Prompt
+
+
 class VerifiedAnswer(Struct, frozen=True, kw_only=True):
-    """The answer was right. `receipt` is null unless a purpose or a binding was sent."""
+    """The answer was right. `receipt` is null unless a purpose or a binding was sent. `user_verified`, with a passkey
+    only: it made sure by finger, face or PIN who its user is, and was two factors in one. `account_id`, with the answer
+    to a challenge only: whom it was asked for. Compare it with whom you mean to let in."""
 
     verified: Annotated[bool, Meta(extra_json_schema={"const": True})]
     factor: str
@@ -188,6 +241,8 @@ class VerifiedAnswer(Struct, frozen=True, kw_only=True):
     receipt: str | None
     browser: str | None
     recovery_codes_left: int | UnsetType = UNSET
+    user_verified: bool | UnsetType = UNSET
+    account_id: str | UnsetType = UNSET
 
 
 class RejectedAnswer(Struct, frozen=True, kw_only=True):
@@ -212,13 +267,7 @@ class RedeemedAnswer(Struct, frozen=True, kw_only=True):
 
 def show_account(view: AccountView) -> AccountAnswer:
     """The account as the API shows it: a password is no second factor, and recovery codes are a number."""
-    shown = [
-        AuthenticatorAnswer(
-            a.id, a.factor, a.label, a.state, show_time(a.created_at), show_time_or_never(a.last_used_at)
-        )
-        for a in view.authenticators
-        if a.factor not in (FIRST_FACTOR, RECOVERY)
-    ]
+    shown = [_show_authenticator(a) for a in view.authenticators if a.factor not in (FIRST_FACTOR, RECOVERY)]
     throttle = ThrottleAnswer(view.throttle, view.retry_after_s)
     return AccountAnswer(view.id, view.display_name, view.state, shown, view.recovery_codes_left, throttle)
 
@@ -233,6 +282,7 @@ def show_outcome(outcome: Verified | Rejected) -> VerifiedAnswer | RejectedAnswe
             receipt=outcome.receipt,
             browser=outcome.browser,
             recovery_codes_left=_given(outcome.recovery_codes_left),
+            user_verified=outcome.is_user_verified if outcome.factor == "webauthn" else UNSET,
         )
     return RejectedAnswer(
         verified=False,
@@ -264,6 +314,21 @@ def show_time(micros: int) -> datetime:
 def show_time_or_never(micros: int) -> datetime | None:
     """As `show_time`; 0 is never."""
     return show_time(micros) if micros else None
+
+
+def _show_authenticator(view: AuthenticatorView) -> AuthenticatorAnswer:
+    passkey = view.passkey
+    return AuthenticatorAnswer(
+        view.id,
+        view.factor,
+        view.label,
+        view.state,
+        show_time(view.created_at),
+        show_time_or_never(view.last_used_at),
+        UNSET
+        if passkey is None
+        else PasskeyAnswer(passkey.is_backed_up, passkey.transports, UUID(bytes=passkey.aaguid), passkey.is_attested),
+    )
 
 
 def _given(value: int | None) -> int | UnsetType:

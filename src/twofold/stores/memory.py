@@ -51,7 +51,7 @@ class MemoryStore:
         self._summaries: dict[str, Summary] = {}
         self._events: defaultdict[str, list[EventRow]] = defaultdict(list)
         self._contacts: dict[str, tuple[tuple[str, bytes], ...]] = {}
-        self._claims: dict[tuple[str, bytes], str] = {}
+        self._claims: dict[tuple[str, bytes], tuple[str, int]] = {}
         self._applications: dict[str, Application] = {}
         self._sessions: dict[bytes, StoredSession] = {}
         self._blocks: dict[str, NetworkBlock] = {}
@@ -94,7 +94,7 @@ class MemoryStore:
         if settlement.is_deletion:
             self._events[account_id] = [_erase(event) for event in self._events[account_id]]
             self._contacts.pop(account_id, None)
-            self._claims = {key: holder for key, holder in self._claims.items() if holder != account_id}
+            self._claims = {key: holder for key, holder in self._claims.items() if holder[0] != account_id}
             self._outbox = {i: kept for i, kept in self._outbox.items() if kept[1].account_id != account_id}
         for effect in settlement.effects:
             if isinstance(effect, ContactIndex):
@@ -170,11 +170,20 @@ class MemoryStore:
 
     async def claim(self, kind: str, key_hmac: bytes, account_id: str, now: int) -> str:
         with self._lock:
-            return self._claims.setdefault((kind, key_hmac), account_id)
+            holder, _ = self._claims.get((kind, key_hmac), (account_id, now))
+            if holder == account_id:
+                self._claims[kind, key_hmac] = (account_id, now)
+            return holder
 
-    async def release(self, kind: str, key_hmac: bytes, account_id: str) -> None:
+    async def find_claim(self, kind: str, key_hmac: bytes) -> str | None:
         with self._lock:
-            if self._claims.get((kind, key_hmac)) == account_id:
+            holder = self._claims.get((kind, key_hmac))
+            return holder[0] if holder else None
+
+    async def release(self, kind: str, key_hmac: bytes, account_id: str, *, made_before: int | None = None) -> None:
+        with self._lock:
+            holder = self._claims.get((kind, key_hmac))
+            if holder and holder[0] == account_id and (made_before is None or holder[1] < made_before):
                 del self._claims[kind, key_hmac]
 
     async def add_application(self, application: Application) -> None:

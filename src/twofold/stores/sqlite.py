@@ -69,6 +69,10 @@ _PAGE = """
 _COUNT_BY = """
     SELECT state, factors, role, count(*) FROM accounts WHERE id > '' AND state <> 'deleted'
     GROUP BY state, factors, role"""
+_CLAIM = """
+    INSERT INTO claims VALUES (?, ?, ?, ?) ON CONFLICT (kind, key_hmac)
+    DO UPDATE SET created_at = excluded.created_at WHERE account_id = excluded.account_id
+"""
 _SESSION = """
     SELECT CAST(token_digest AS BLOB), id, account_id, level, begun_at, expires_at,
         CAST(document AS BLOB), CAST(mac AS BLOB) FROM sessions"""
@@ -161,16 +165,20 @@ class SqliteStore:
 
     async def claim(self, kind: str, key_hmac: bytes, account_id: str, now: int) -> str:
         def run(connection: sqlite3.Connection) -> str:
-            connection.execute("INSERT OR IGNORE INTO claims VALUES (?, ?, ?, ?)", (kind, key_hmac, account_id, now))
+            connection.execute(_CLAIM, (kind, key_hmac, account_id, now))
             sql = "SELECT account_id FROM claims WHERE kind = ? AND key_hmac = ?"
             (holder,) = connection.execute(sql, (kind, key_hmac)).fetchone()
             return str(holder)
 
         return await self._write(run)
 
-    async def release(self, kind: str, key_hmac: bytes, account_id: str) -> None:
-        sql = "DELETE FROM claims WHERE kind = ? AND key_hmac = ? AND account_id = ?"
-        await self._execute(sql, kind, key_hmac, account_id)
+    async def find_claim(self, kind: str, key_hmac: bytes) -> str | None:
+        rows = await self._read("SELECT account_id FROM claims WHERE kind = ? AND key_hmac = ?", kind, key_hmac)
+        return str(rows[0][0]) if rows else None
+
+    async def release(self, kind: str, key_hmac: bytes, account_id: str, *, made_before: int | None = None) -> None:
+        sql = "DELETE FROM claims WHERE kind = ? AND key_hmac = ? AND account_id = ? AND created_at < ?"
+        await self._execute(sql, kind, key_hmac, account_id, 2**63 - 1 if made_before is None else made_before)
 
     async def add_application(self, application: Application) -> None:
         sql = "INSERT INTO applications (id, created_at, document) VALUES (?, ?, ?)"

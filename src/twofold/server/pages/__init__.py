@@ -8,7 +8,21 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
-from twofold.server.pages import admin, enroll, home, links, networks, people, security, sessions, setup, sign_in
+from twofold.server.pages import (
+    admin,
+    enroll,
+    enroll_passkey,
+    enroll_totp,
+    home,
+    links,
+    networks,
+    people,
+    second_step,
+    security,
+    sessions,
+    setup,
+    sign_in,
+)
 from twofold.server.pages.gate import Page, Reach, page_route
 from twofold.server.pages.visit import House
 
@@ -26,11 +40,15 @@ PAGES = (
     # signing in and out
     Page("/sign-in", sign_in.show_sign_in, sign_in.take_password, ANYBODY),
     Page("/sign-in/help", sign_in.show_help, None, ANYBODY),
-    Page("/sign-in/code", sign_in.show_code, sign_in.take_code, PENDING),
+    Page("/sign-in/passkey", "/sign-in", sign_in.take_passkey, ANYBODY),
+    Page("/sign-in/code", second_step.show_code, second_step.take_code, PENDING),
+    Page("/sign-in/code/passkey", "/sign-in/code", second_step.take_passkey, PENDING),
     Page("/sign-out", sign_in.show_sign_out, sign_in.take_sign_out, ANYBODY),
     # adding an authenticator
     Page("/enroll", enroll.show_start, enroll.take_start, ENROLLING),
-    Page("/enroll/totp", enroll.show_totp, enroll.take_totp, ENROLLING),
+    Page("/enroll/totp", enroll_totp.show_totp, enroll_totp.take_totp, ENROLLING),
+    Page("/enroll/webauthn", enroll_passkey.show_passkey, enroll_passkey.take_passkey, ENROLLING),
+    Page("/enroll/offer", enroll_passkey.show_offer, None, FULL),
     Page("/enroll/cancel", "/enroll", enroll.take_cancel, ENROLLING),
     Page("/enroll/saved", "/enroll/done", enroll.take_saved, FULL),
     Page("/enroll/done", enroll.show_done, None, FULL),
@@ -47,6 +65,7 @@ PAGES = (
     Page("/security/activity", sessions.show_activity, None, FULL),
     # other people's
     Page("/admin", admin.show_admin, None, ADMINISTRATOR),
+    Page("/admin/passkey", admin.show_passkey, admin.take_passkey, ADMINISTRATOR),
     Page("/admin/people", people.show_people, None, ADMINISTRATOR),
     Page("/admin/invite", people.show_invite, people.take_invite, ADMINISTRATOR),
     Page("/admin/people/{id}", people.show_person, None, ADMINISTRATOR),

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from twofold.core.account import RECOVERY, Account
-from twofold.core.activity import PAGES, Activity
-from twofold.core.attempt import LOCAL_APPLICATION
+from twofold.core.activity import Activity
+from twofold.core.attempt import LOCAL_APPLICATION, PAGES
 from twofold.core.user_agent import describe_browser
 from twofold.directory import TEST_CODE
 from twofold.server.words import Sentence
@@ -31,6 +31,7 @@ ALARMING = frozenset(
     {
         "account.compromised",
         "account.tampered",
+        "authenticator.cloned",
         "authenticator.disabled",
         "browsers.guessing",
         "code.refused",
@@ -58,6 +59,8 @@ _ICONS = {
 _FACTORS = {
     "totp": Sentence("An authenticator app"),
     "hotp": Sentence("A code token"),
+    "yubico_otp": Sentence("A YubiKey"),
+    "webauthn": Sentence("A passkey"),
     RECOVERY: Sentence("A set of recovery codes"),
 }
 
@@ -70,8 +73,14 @@ def tell(activity: Activity, account: Account) -> Told:
     else:
         what = say if isinstance(say, Sentence) else say(activity, account)
     is_alarming = activity.kind in ALARMING
-    icon_name = "alert" if is_alarming else _ICONS.get(activity.kind.partition(".")[0], "info")
-    return Told(what, _tell_where(activity), activity.at, icon_name, is_alarming)
+    return Told(what, _tell_where(activity), activity.at, _find_icon(activity, is_alarming=is_alarming), is_alarming)
+
+
+def _find_icon(activity: Activity, *, is_alarming: bool) -> str:
+    if is_alarming:
+        return "alert"
+    icon_name = _ICONS.get(activity.kind.partition(".")[0], "info")
+    return "passkey" if icon_name == "phone" and activity.text("factor") == "webauthn" else icon_name
 
 
 def _tell_where(activity: Activity) -> Sentence:
@@ -91,12 +100,37 @@ def _tell_where(activity: Activity) -> Sentence:
     return Sentence("Through another application")
 
 
+#: Why an answer was refused, by `docs/reasons.md`; a code that was wrong is the usual case.
+_REFUSED = {
+    "code_already_used": Sentence("A code was refused because it had been used before"),
+    "clock_off": Sentence("A code was refused because the phone's clock is off"),
+    "passkey_required": Sentence("A code was refused where only a passkey is taken"),
+    "challenge_expired": Sentence("A passkey came too late"),
+    "challenge_used": Sentence("The same answer of a passkey came twice"),
+    "challenge_mismatch": Sentence("A passkey was shown for something else than it was asked for"),
+    "wrong_origin": Sentence("A passkey was refused because it was shown to a page at another address"),
+    "unknown_credential": Sentence("A passkey was refused that is not among yours"),
+    "uv_required": Sentence("A passkey was refused because it had not checked finger, face or PIN"),
+    "sign_count_went_back": Sentence("A passkey was refused of which there may be a copy"),
+    "wrong_credential": Sentence("A passkey was refused because its answer was wrong"),
+    "already_registered": Sentence("A passkey was not added because it is in use already"),
+    "key_refused": Sentence("A passkey was not added because its kind is too weak"),
+    "attestation_refused": Sentence("A passkey was not added because keys of its maker are not taken here"),
+}
+
+
 def _tell_accepted(activity: Activity, _: Account) -> Sentence:
+    factor = activity.text("factor")
     if activity.text("purpose") == TEST_CODE:
         return Sentence("A code that was tested was used up")
     if not activity.is_sign_in:
-        return Sentence("A fresh code allowed a change")
-    if activity.text("factor") == RECOVERY:
+        allowed = Sentence("A fresh code allowed a change")
+        return Sentence("A passkey allowed a change") if factor == "webauthn" else allowed
+    if factor == "webauthn":
+        return Sentence("Signed in with a passkey")
+    if factor == "yubico_otp":
+        return Sentence("Signed in with a YubiKey")
+    if factor == RECOVERY:
         return Sentence("Signed in with a recovery code")
     if activity.number("codes") == 3:
         return Sentence("Signed in with three codes in a row")
@@ -104,10 +138,7 @@ def _tell_accepted(activity: Activity, _: Account) -> Sentence:
 
 
 def _tell_refused(activity: Activity, _: Account) -> Sentence:
-    what = {
-        "code_already_used": Sentence("A code was refused because it had been used before"),
-        "clock_off": Sentence("A code was refused because the phone's clock is off"),
-    }.get(activity.text("reason"), Sentence("A wrong code was refused"))
+    what = _REFUSED.get(activity.text("reason"), Sentence("A wrong code was refused"))
     if unrecorded := activity.number("unrecorded_before"):
         more = Sentence("One more was not looked at", plural="%(count)s more were not looked at", count=unrecorded)
         return Sentence("%(what)s. %(more)s", {"what": what, "more": more})
@@ -119,7 +150,15 @@ def _tell_password_refused(activity: Activity, _: Account) -> Sentence:
     return Sentence("A wrong password was refused", plural="%(count)s wrong passwords were refused", count=failures)
 
 
+def _tell_not_added(activity: Activity, _: Account) -> Sentence:
+    if activity.text("factor") == "webauthn":
+        return _REFUSED.get(activity.text("reason"), Sentence("A passkey was not added"))
+    return Sentence("The first code of a new authenticator was wrong")
+
+
 def _tell_begun(activity: Activity, _: Account) -> Sentence:
+    if activity.text("factor") == "webauthn":
+        return Sentence("Adding a passkey was begun")
     if activity.text("replaces"):
         return Sentence("Setting up a new phone was begun")
     return Sentence("Setting up an authenticator was begun")
@@ -204,11 +243,12 @@ _SENTENCES: dict[str, Sentence | Callable[[Activity, Account], Sentence]] = {
     "link.used": Sentence("Signed in by a link that works once"),
     "setup.completed": Sentence("This site was set up"),
     "enrollment.begun": _tell_begun,
-    "enrollment.refused": Sentence("The first code of a new authenticator was wrong"),
+    "enrollment.refused": _tell_not_added,
     "authenticator.added": _with_name("%(what)s was added"),
     "authenticator.imported": _with_name("%(what)s was brought along by an administrator"),
     "authenticator.renamed": _with_name("%(what)s was given its name"),
     "authenticator.removed": _tell_removed,
+    "authenticator.cloned": _with_name("There may be a copy of %(what)s: it was refused"),
     "authenticator.disabled": _with_name("%(what)s was switched off after a hundred wrong codes"),
     "recovery_codes.made": _tell_made_codes,
     "code.accepted": _tell_accepted,

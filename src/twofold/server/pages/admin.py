@@ -7,13 +7,21 @@ from typing import NamedTuple
 from starlette.responses import Response
 
 from twofold.core.activity import Activity
+from twofold.engine import NotProven
+from twofold.errors import InvalidInput
+from twofold.server.pages.gate import SHOW_PASSKEY
 from twofold.server.pages.people import person_path, to_line
 from twofold.server.pages.people_words import say_factor
+from twofold.server.pages.proof import Errors, ask, explain_unproven, prove
+from twofold.server.pages.refusals import Explanation, explain_input
 from twofold.server.pages.visit import Visit
 from twofold.server.words import Sentence
 
+ADMIN = "/admin"
 NEEDY_SHOWN = 5
-FACTORS = ("totp", "hotp", "recovery_codes", "password")
+#: What a passkey is shown for that opens the administration.
+ADMINISTER = "administer"
+FACTORS = ("webauthn", "totp", "hotp", "yubico_otp", "recovery_codes", "password")
 
 
 class Alarm(NamedTuple):
@@ -43,6 +51,32 @@ async def show_admin(visit: Visit) -> Response:
         suggestion=visit.house.addresses.suggestion,
         alarms=[_tell_alarm(alarm) for alarm in await administration.latest_alarms()],
         needy=[to_line(view) for view in (*disabled, *without)],
+    )
+
+
+async def show_passkey(visit: Visit) -> Response:
+    """To an administrator who has a passkey and did not show it in this session: the way in, and what to do without."""
+    if visit.session.is_user_verified or not visit.needs_passkey:
+        return visit.go(visit.next_path or ADMIN)
+    return await _show_passkey(visit)
+
+
+async def take_passkey(visit: Visit) -> Response:
+    """On to where the administrator was going, with a session in which the passkey was shown."""
+    if not visit.needs_passkey:
+        return visit.go(visit.next_path or ADMIN)
+    try:
+        await prove(visit, ADMINISTER)
+    except InvalidInput as error:
+        return await _show_passkey(visit, errors={error.field: explain_input(error)})
+    except NotProven as wrong:
+        return await _show_passkey(visit, await explain_unproven(visit, wrong))
+    return visit.go(visit.next_path or ADMIN)
+
+
+async def _show_passkey(visit: Visit, problem: Explanation | None = None, errors: Errors | None = None) -> Response:
+    return await ask(
+        visit, "admin/passkey.html", problem, errors, purpose=ADMINISTER, is_for_others=True, action=SHOW_PASSKEY
     )
 
 

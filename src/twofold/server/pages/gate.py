@@ -34,7 +34,9 @@ from twofold.sign_in_limits import log_refusal
 Handler = Callable[[Visit], Awaitable[Response]]
 Reach = Level | Literal["anybody", "administrator"]
 
-SIGN_IN = "/sign-in"
+#: Where a known browser may sign in from a refused network, too.
+SIGN_IN = ("/sign-in", "/sign-in/passkey")
+SHOW_PASSKEY = "/admin/passkey"
 #: A network that an administrator refused until it is lifted: longer than any time that anybody could wait for.
 UNTIL_LIFTED_S = 2**31
 
@@ -107,8 +109,8 @@ async def open_visit(house: House, request: Request) -> Visit:
 
 
 async def _serve(visit: Visit, page: Page) -> Response:
-    # A known browser may sign in from there too. Whose it is, if anybody's, the password step finds out by the name.
-    may_be_known = page.path == SIGN_IN and visit.house.cookies.read(visit.request, KNOWN) is not None
+    # Whose the known browser is, if anybody's, the step itself finds out, by the name or by the passkey.
+    may_be_known = page.path in SIGN_IN and visit.house.cookies.read(visit.request, KNOWN) is not None
     if visit.blocked_for_s and visit.bearer is None and not may_be_known:
         log_refusal(visit.sender.address, "blocked")
         return tell_blocked(visit, visit.blocked_for_s)
@@ -140,14 +142,14 @@ def _refuse(visit: Visit, page: Page) -> Response | None:
     if visit.bearer is None:
         if not is_get or visit.ending is not None:
             return _tell_ended(visit, page, visit.ending or "ended")
-        aim = visit.request.url.path + (f"?{visit.request.url.query}" if visit.request.url.query else "")
-        return RedirectResponse(f"/sign-in{spell_query({'next': aim})}", 302)
+        return RedirectResponse(f"/sign-in{spell_query({'next': _aim(visit)})}", 302)
     level = visit.session.level
     if level in page.reach:
         return None
     if "administrator" in page.reach and level == "full":
         if visit.owner.role == "administrator":
-            return None
+            is_shown = visit.session.is_user_verified or not visit.needs_passkey
+            return None if is_shown or page.path == SHOW_PASSKEY else _ask_for_passkey(visit, page)
         log.warning("%s was refused: it is for administrators", page.path)
         return visit.tell(
             Sentence("This is for administrators"),
@@ -168,6 +170,27 @@ def _refuse(visit: Visit, page: Page) -> Response | None:
         status=403,
         links=((Sentence("Go on"), step),),
     )
+
+
+def _ask_for_passkey(visit: Visit, page: Page) -> Response:
+    """To an administrator who has a passkey that verifies its user, in a session in which none was shown."""
+    if visit.request.method != "POST":
+        return RedirectResponse(f"{SHOW_PASSKEY}{spell_query({'next': _aim(visit)})}", 302)
+    log.warning("a form for %s was refused: it needs a passkey", page.path)
+    path = f"{SHOW_PASSKEY}{spell_query({'next': read_next(_form_address(visit, page))})}"
+    return visit.tell(
+        Sentence("Show your passkey first"),
+        Sentence("You have one since this page was shown. Administration opens with it, and not with a code."),
+        Sentence("Nothing was changed. Show your passkey, then send the form again."),
+        status=403,
+        links=((Sentence("Show your passkey"), path),),
+    )
+
+
+def _aim(visit: Visit) -> str:
+    """The address that was asked for."""
+    url = visit.request.url
+    return url.path + (f"?{url.query}" if url.query else "")
 
 
 def tell_blocked(visit: Visit, wait_s: int) -> Response:

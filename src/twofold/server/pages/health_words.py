@@ -17,12 +17,24 @@ class Advice(NamedTuple):
     action_href: str | None = None
 
 
+ADD_PASSKEY = Sentence("Add a passkey"), "/enroll"
+
+
 def say_health(health: Health) -> Advice:
     """The account's safety in one line: its most urgent finding, or that nothing is missing."""
+    codes = [finding.code for finding in health.findings]
+    add_passkey = ADD_PASSKEY if "no_passkey" in codes else (None, None)
     if health.state == "good":
         return Advice(
             Sentence("Nothing is missing"),
             Sentence("Your account is well protected: there are two ways in, and recovery codes besides."),
+            *add_passkey,
+        )
+    if codes[0] == "no_second_authenticator" and "no_passkey" in codes:
+        return Advice(
+            Sentence("Only one authenticator"),
+            Sentence("You have one authenticator. A passkey lets you in without it, and no fake page can ask for one."),
+            *add_passkey,
         )
     return say_finding(health.findings[0])
 
@@ -77,4 +89,10 @@ def say_finding(finding: Finding) -> Advice:
             return Advice(
                 Sentence("A fake page can ask for your code"),
                 Sentence("Look at the address each time before you type one."),
+            )
+        case "no_passkey":
+            return Advice(
+                Sentence("A fake page can ask for your code"),
+                Sentence("It cannot ask for a passkey: that works at the right address only."),
+                *ADD_PASSKEY,
             )

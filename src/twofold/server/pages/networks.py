@@ -17,6 +17,7 @@ from twofold.server.pages.visit import Visit
 from twofold.server.words import Sentence, counted
 
 NETWORKS = "/admin/networks"
+REFUSE = "refuse_network"
 #: What the form offers, in hours; "" stays until it is lifted.
 HOURS = (
     ("1", counted("%(count)s hour", "%(count)s hours", 1)),
@@ -51,7 +52,7 @@ async def take_network(visit: Visit) -> Response:
     network = visit.field("network")
     try:
         hours = _read_hours(visit.field("hours"))
-        await prove(visit, "refuse_network")
+        await prove(visit, REFUSE)
         await visit.house.networks.add(
             network, hours=hours, reason=visit.field("reason").strip(), caller=visit.as_administrator()
         )
@@ -102,11 +103,13 @@ async def _show_networks(
     visit: Visit, problem: Explanation | None = None, *, errors: Mapping[str, Sentence] | None = None
 ) -> Response:
     blocks = sorted(await visit.house.networks.list(), key=lambda block: block.blocked_at, reverse=True)
-    return ask(
+    return await ask(
         visit,
         "admin/networks.html",
         problem,
         errors,
+        purpose=REFUSE,
+        is_for_others=True,
         lines=[_to_line(block) for block in blocks],
         done=_DONE.get(visit.request.query_params.get("done", "")),
         network=visit.field("network"),

@@ -20,6 +20,7 @@ from twofold.engine import Caller, NotProven
 from twofold.errors import InvalidInput, Refused
 from twofold.ports import AccountCounts
 from twofold.server.pages.activity_words import tell
+from twofold.server.pages.authenticator_words import show_authenticators
 from twofold.server.pages.people_words import ACTS, Act, find_act, say_factors, say_standing
 from twofold.server.pages.proof import ask, explain_unproven, prove
 from twofold.server.pages.refusals import Explanation, explain_input
@@ -28,6 +29,8 @@ from twofold.server.words import Sentence
 from twofold.sign_in import make_name, spell_name
 
 PEOPLE = "/admin/people"
+#: Whom, is typed after the page has asked for a passkey; the events tell.
+INVITE = "invite"
 EVENTS_SHOWN = 10
 
 
@@ -94,7 +97,7 @@ async def show_people(visit: Visit) -> Response:
 
 async def show_invite(visit: Visit) -> Response:
     """The form for somebody new."""
-    return _show_invite(visit)
+    return await _show_invite(visit)
 
 
 async def take_invite(visit: Visit) -> Response:
@@ -104,17 +107,17 @@ async def take_invite(visit: Visit) -> Response:
     taken = {"name": Sentence("There is a person of that name already. Choose another name.")}
     try:
         if await house.administration.is_taken(name, caller=caller):
-            return _show_invite(visit, errors=taken, taken_path=person_path(make_name(name)))
-        await prove(visit, f"invite:{make_name(name)}")
+            return await _show_invite(visit, errors=taken, taken_path=person_path(make_name(name)))
+        await prove(visit, INVITE)
         account_id, token = await house.administration.invite(name, role=role, caller=caller)
     except InvalidInput as error:
-        return _show_invite(visit, errors={error.field: explain_input(error)})
+        return await _show_invite(visit, errors={error.field: explain_input(error)})
     except NotProven as wrong:
-        return _show_invite(visit, await explain_unproven(visit, wrong))
+        return await _show_invite(visit, await explain_unproven(visit, wrong))
     except Refused as refused:
         if refused.code != "conflict":
             raise
-        return _show_invite(visit, errors=taken, taken_path=person_path(make_name(name)))
+        return await _show_invite(visit, errors=taken, taken_path=person_path(make_name(name)))
     return _show_link(visit, account_id, token)
 
 
@@ -130,6 +133,7 @@ async def show_person(visit: Visit) -> Response:
         view=view,
         path=person_path(view.id),
         standing=say_standing(view),
+        authenticators=show_authenticators(view.second_factors, house.relying_party, is_own=False),
         is_oneself=is_oneself,
         acts=[] if is_oneself else [act for act in ACTS if act.is_offered(view)],
         done=done.done if done else None,
@@ -149,7 +153,7 @@ async def show_act(visit: Visit) -> Response:
             status=409,
             links=((Sentence("Back to %(name)s", {"name": view.id}), person_path(view.id)),),
         )
-    return _show_act(visit, act, view)
+    return await _show_act(visit, act, view)
 
 
 async def take_act(visit: Visit) -> Response:
@@ -159,11 +163,11 @@ async def take_act(visit: Visit) -> Response:
         return _tell_oneself(visit)
     try:
         reason = check_reason(visit.field("reason")) if act.needs_reason else ""
-        await prove(visit, f"{act.name}:{view.id}")
+        await prove(visit, _purpose_of(act, view))
     except InvalidInput as error:
-        return _show_act(visit, act, view, errors={error.field: _explain(error)})
+        return await _show_act(visit, act, view, errors={error.field: _explain(error)})
     except NotProven as wrong:
-        return _show_act(visit, act, view, await explain_unproven(visit, wrong))
+        return await _show_act(visit, act, view, await explain_unproven(visit, wrong))
     token = await _do(visit, act, view.id, reason, visit.as_administrator())
     return visit.go(f"{person_path(view.id)}?done={act.name}") if token is None else _show_link(visit, view.id, token)
 
@@ -223,25 +227,32 @@ def _explain(error: InvalidInput) -> Sentence:
     return explain_input(error)
 
 
-def _show_invite(
+async def _show_invite(
     visit: Visit,
     problem: Explanation | None = None,
     *,
     errors: Mapping[str, Sentence] | None = None,
     taken_path: str | None = None,
 ) -> Response:
-    return ask(
+    return await ask(
         visit,
         "admin/invite.html",
         problem,
         errors,
+        purpose=INVITE,
+        is_for_others=True,
         name=spell_name(visit.field("name") or visit.request.query_params.get("name", "")),
         is_administrator=bool(visit.field("administrator")),
         taken_path=taken_path,
     )
 
 
-def _show_act(
+def _purpose_of(act: Act, view: AccountView) -> str:
+    """What a proof for the act is good for: just this, on just this person."""
+    return f"{act.name}:{view.id}"
+
+
+async def _show_act(
     visit: Visit,
     act: Act,
     view: AccountView,
@@ -249,11 +260,13 @@ def _show_act(
     *,
     errors: Mapping[str, Sentence] | None = None,
 ) -> Response:
-    return ask(
+    return await ask(
         visit,
         "admin/act.html",
         problem,
         errors,
+        purpose=_purpose_of(act, view),
+        is_for_others=True,
         act=act,
         question=act.ask(view),
         effects=act.effects(view),

@@ -47,13 +47,20 @@ class Act(NamedTuple):
 _FACTORS = {
     "totp": Sentence("Authenticator app"),
     "hotp": Sentence("Code token"),
+    "yubico_otp": Sentence("YubiKey that types"),
+    "webauthn": Sentence("Passkey"),
     RECOVERY: Sentence("Recovery codes"),
     FIRST_FACTOR: Sentence("Password"),
 }
 
 
 #: In a list, where there is room for a word.
-_SHORT = {"totp": Sentence("App"), "hotp": Sentence("Token")}
+_SHORT = {
+    "totp": Sentence("App"),
+    "hotp": Sentence("Token"),
+    "yubico_otp": Sentence("YubiKey"),
+    "webauthn": Sentence("Passkey"),
+}
 
 
 def say_factor(factor: str) -> Sentence | str:

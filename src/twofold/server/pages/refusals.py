@@ -5,10 +5,11 @@ Reason codes are for programs (`docs/reasons.md`); each of them has its sentence
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from twofold.core.decision import Rejected, Throttled, Way
+from twofold.core.decision import Reason, Rejected, Throttled, Way
+from twofold.core.factor import read_answer
 from twofold.core.throttle import DELAY_MAX_S
 from twofold.errors import InvalidInput, RefusalCode
 from twofold.server.words import AnyOf, Duration, Moment, Sentence, Value, Wait
@@ -46,7 +47,12 @@ def explain_open_ways(ways: Sequence[Way]) -> Sentence | None:
 
 
 def explain_code(outcome: Rejected | Throttled, now: int, typed: str = "") -> Explanation:
-    """Why a code did not let the person in. What was `typed` tells it from a recovery code, and from half a code."""
+    """Why a code, or what a passkey gave, did not let the person in. What was `typed` tells a code from a recovery
+    code, and from half a code."""
+    if isinstance(outcome, Rejected) and outcome.reason in _PASSKEY:
+        return _PASSKEY[outcome.reason]
+    if isinstance(outcome, Rejected) and typed and read_answer([typed]).kind == "yubico_otp":
+        return _explain_typing_key(outcome)
     if any(character.isalpha() for character in typed):
         return explain_recovery_code(outcome, now)
     match outcome:
@@ -120,6 +126,86 @@ def explain_recovery_code(outcome: Rejected | Throttled, now: int) -> Explanatio
     )
 
 
+def _explain_typing_key(outcome: Rejected) -> Explanation:
+    """Why what a key typed did not let the person in."""
+    if outcome.reason == "code_already_used":
+        return Explanation(
+            Sentence("That code was already used"),
+            Sentence("Every code that a key types works once, and only the newest one."),
+            Sentence("Touch the key again, with the cursor in the box."),
+        )
+    return Explanation(
+        Sentence("That key is not right"),
+        Sentence("It belongs to another account, or it was programmed anew."),
+        Sentence("Take your own key, and touch it with the cursor in the box."),
+    )
+
+
+#: Why what a passkey gave is not taken, as a proof or as a new one.
+_PASSKEY: Mapping[Reason, Explanation] = {
+    "passkey_required": Explanation(
+        Sentence("That takes a passkey"),
+        Sentence("You have one that makes sure who you are, so no code will do here: a code could be phished."),
+        Sentence("Use your passkey. If it is lost, remove it on your security page with a recovery code."),
+    ),
+    "challenge_expired": Explanation(
+        Sentence("That took too long"),
+        Sentence("A passkey has five minutes to answer, and they were over."),
+        Sentence("Try again."),
+    ),
+    "challenge_used": Explanation(
+        Sentence("That was sent already"),
+        Sentence("Every answer of a passkey counts once, so that nobody can use it after you."),
+        Sentence("Try again."),
+    ),
+    "challenge_mismatch": Explanation(
+        Sentence("That answer belongs elsewhere"),
+        Sentence("Your passkey was asked on another page, in another browser, or before something changed."),
+        Sentence("Try again, on this page."),
+    ),
+    "wrong_origin": Explanation(
+        Sentence("Your passkey was used at another address"),
+        Sentence("A page that only looks like this one does that, to sign in as you."),
+        Sentence("Compare the address above with the one that you know. If it is right, tell whoever runs this site."),
+    ),
+    "unknown_credential": Explanation(
+        Sentence("This passkey is not known here"),
+        Sentence("It was removed from your account, or it is for another one."),
+        Sentence("Take another passkey, or another way to sign in."),
+    ),
+    "uv_required": Explanation(
+        Sentence("Your key did not make sure who you are"),
+        Sentence("It must ask for a PIN, a fingerprint or your face here, so that whoever finds it gets nowhere."),
+        Sentence("Set a PIN for the key, or sign in with your name and password and use the key after them."),
+    ),
+    "sign_count_went_back": Explanation(
+        Sentence("This key may have been copied"),
+        Sentence("It counts how often it is used, and its counter went back: somebody may have a second one like it."),
+        Sentence("Sign in another way, remove this key, and tell whoever runs this site."),
+    ),
+    "wrong_credential": Explanation(
+        Sentence("Your passkey was not accepted"),
+        Sentence("What it gave does not fit: the device or the browser made a mistake, or somebody changed it."),
+        Sentence("Try again, or take another way."),
+    ),
+    "already_registered": Explanation(
+        Sentence("This device or key is registered already"),
+        Sentence("It belongs to an account here, and one passkey is good for one account only."),
+        Sentence("Take another device or key."),
+    ),
+    "key_refused": Explanation(
+        Sentence("This device or key cannot be added"),
+        Sentence("It makes keys of a kind that is not safe enough here."),
+        Sentence("Take another device or key."),
+    ),
+    "attestation_refused": Explanation(
+        Sentence("This device or key cannot be added"),
+        Sentence("Only certain makes are taken here, or nobody can tell that it is one of them."),
+        Sentence("Take another one, or ask whoever runs this site which ones are taken."),
+    ),
+}
+
+
 def explain_switched_off(*, has_recovery_codes: bool) -> Explanation:
     """Why nothing that the person has can give a code that is taken."""
     recovery = Sentence("Type a recovery code, then set up your authenticator again.")
@@ -156,10 +242,13 @@ def explain_input(error: InvalidInput) -> Sentence:
         "new_password": Sentence("Choose a password: there is none yet."),
         "code": Sentence("Type the six digits of your app, or one of your recovery codes."),
         "codes": Sentence("Type three codes in a row, one after the other."),
+        "credential": Sentence("Your browser sent something that is no passkey. Try again, or take another way."),
+        "challenge": Sentence("This page was open for too long, or it was changed. Try again."),
         "label": Sentence("A name for an authenticator has at most 64 letters, digits or signs."),
     }
+    field, _, _ = error.field.partition(".")
     return fields.get(
-        error.field, Sentence("%(field)s: expected %(expected)s.", {"field": error.field, "expected": error.expected})
+        field, Sentence("%(field)s: expected %(expected)s.", {"field": error.field, "expected": error.expected})
     )
 
 

@@ -1,12 +1,10 @@
 """A person's own security: how safe she is at a glance, and each thing that can be changed about it.
 
-Whatever takes something away, or makes it new, is one form that carries a fresh code: the code is judged in the same
-decision as the act, so neither happens without the other. Sessions and browsers are in `sessions.py`.
+Whatever takes something away, or makes it new, is one form that carries a fresh proof, a passkey or a code: that is
+judged in the same decision as the act, so neither happens without the other. Sessions and browsers: `sessions.py`.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from starlette.responses import Response
 
@@ -19,9 +17,11 @@ from twofold.core.health import assess_health
 from twofold.directory import DAY_S, TEST_CODE, TESTS_PER_DAY, AccountView, AuthenticatorView
 from twofold.engine import Caller, NotProven
 from twofold.errors import InvalidInput, Refused
+from twofold.passkey_facts import find_elsewhere, is_last_way, list_accepted
 from twofold.server.pages.activity_words import tell
+from twofold.server.pages.authenticator_words import Shown, show_authenticators, warn_of_passkeys
 from twofold.server.pages.health_words import say_health
-from twofold.server.pages.proof import ask, explain_unproven
+from twofold.server.pages.proof import Errors, ask, call_with_proof, explain_unproven, gives_codes, show_form
 from twofold.server.pages.refusals import Explanation, explain_input, explain_new_password
 from twofold.server.pages.security_words import explain_done, explain_misfit, explain_too_many, explain_warnings
 from twofold.server.pages.sessions import find_this_browser, list_browsers
@@ -29,21 +29,28 @@ from twofold.server.pages.visit import Visit
 from twofold.server.words import Sentence, Wait
 from twofold.sign_in_limits import TooMany
 
-Errors = Mapping[str, Sentence]
-
 EVENTS_SHOWN = 10
 SESSIONS_SHOWN = 5
 #: So many events are read at a time to find the codes that were refused since the sign-in before, and so many in all.
 EVENTS_LOOKED_AT = 50
 EVENTS_LOOKED_AT_MAX = 1000
+#: What a proof is for: it is good for nothing else.
+RENEW_CODES = "renew_recovery_codes"
+CHANGE = "change_password"
 
 
 async def show_security(visit: Visit) -> Response:
     """All of it on one page."""
-    owner, accounts = visit.owner, visit.house.verifier.accounts
+    owner, accounts, rp = visit.owner, visit.house.verifier.accounts, visit.house.relying_party
     view = await accounts.get(owner.id)
+    authenticators = show_authenticators(view.second_factors, rp)
     activity, is_cut = await _look_back(visit)
-    health = assess_health(owner, recovery_codes_left=view.recovery_codes_left)
+    health = assess_health(
+        owner,
+        recovery_codes_left=view.recovery_codes_left,
+        useless=find_elsewhere(owner, rp),
+        can_add_passkey=rp is not None,
+    )
     query = visit.request.query_params
     sessions = await visit.house.sign_in.list_sessions(owner)
     return visit.show(
@@ -58,9 +65,12 @@ async def show_security(visit: Visit) -> Response:
             is_guessed_at=view.throttle == "empty",
             new_phone_href=_find_new_phone_href(view),
             events_max=EVENTS_LOOKED_AT_MAX if is_cut else None,
-        ),
-        authenticators=view.second_factors,
-        removable={a.id for a in owner.authenticators if not owner.is_last_factor(a.id)},
+        )
+        + warn_of_passkeys(authenticators),
+        authenticators=authenticators,
+        removable={a.id for a in owner.authenticators if not is_last_way(owner, a.id, rp)},
+        signals=None if rp is None else list_accepted(owner, view.display_name, rp),
+        can_test=gives_codes(visit, digits_only=True),
         codes_left=view.recovery_codes_left,
         codes_made_at=_find_made_at(view, RECOVERY),
         password_set_at=_find_made_at(view, FIRST_FACTOR),
@@ -96,11 +106,13 @@ async def show_removal(visit: Visit) -> Response:
 
 
 async def take_removal(visit: Visit) -> Response:
-    """Remove it, if the code is right and it is not the last one."""
+    """Remove it, if the proof is right and it is not the last one that works."""
     authenticator = await _find_factor(visit)
-    try:
-        caller = await _call_with_code(visit, f"remove_authenticator:{authenticator.id}")
+    if _is_last(visit, authenticator):
         # Nobody has a full session without a second factor, so whoever removed the last one would be outside.
+        raise Refused("conflict", "the last authenticator that works here is replaced by another one, not removed")
+    try:
+        caller = await _call(visit, _removal_of(authenticator))
         verifier = visit.house.verifier
         visit.keep(await verifier.revoke(visit.owner.id, authenticator.id, keeps_last=True, caller=caller))
     except InvalidInput as error:
@@ -118,7 +130,7 @@ async def show_recovery_codes(visit: Visit) -> Response:
 async def take_recovery_codes(visit: Visit) -> Response:
     """New recovery codes, shown this once."""
     try:
-        caller = await _call_with_code(visit, "renew_recovery_codes")
+        caller = await _call(visit, RENEW_CODES)
         renewed = await visit.house.verifier.renew_recovery_codes(visit.owner.id, caller=caller)
     except InvalidInput as error:
         return await _show_recovery_codes(visit, errors={error.field: explain_input(error)})
@@ -130,46 +142,48 @@ async def take_recovery_codes(visit: Visit) -> Response:
 
 async def show_password(visit: Visit) -> Response:
     """The form for a new password."""
-    return _show_password(visit)
+    return await _show_password(visit)
 
 
 async def take_password(visit: Visit) -> Response:
     """A new password; whatever was in force before is void, this session alone goes on."""
     house = visit.house
     assert visit.bearer is not None  # noqa: S101 - nobody gets here without a session
-    if not visit.field("code").strip():
-        return _show_password(visit, errors={"code": explain_input(InvalidInput("code", "a fresh code"))})
+    if not visit.has_answer:
+        return await _show_password(visit, errors={"code": explain_input(InvalidInput("code", "a fresh code"))})
     try:
         outcome = await house.sign_in.check_current_password(visit.bearer, visit.field("password"), visit.guest)
     except InvalidInput as error:
-        return _show_password(visit, errors={error.field: explain_input(error)})
+        return await _show_password(visit, errors={error.field: explain_input(error)})
     match outcome:
         case TooMany(retry_after_s=wait_s):
-            return _show_password(visit, explain_too_many(wait_s))
+            return await _show_password(visit, explain_too_many(wait_s))
         case Rejected():
             wrong_password = Sentence("This is not your password now. Type it again.")
-            return _show_password(visit, errors={"password": wrong_password})
+            return await _show_password(visit, errors={"password": wrong_password})
     try:
         # Only now: a recovery code costs a slow hash, which nobody gets beyond the limits of the password.
-        caller = await _call_with_code(visit, "change_password")
+        caller = await call_with_proof(visit, CHANGE)
         new_password = visit.field("new_password")
         visit.keep(await house.verifier.accounts.set_password(visit.owner.id, new_password, caller=caller))
     except InvalidInput as error:
-        return _show_password(visit, errors={"new_password": explain_new_password(error)})
+        return await _show_password(visit, errors={"new_password": explain_new_password(error)})
     except NotProven as wrong:
-        return _show_password(visit, await explain_unproven(visit, wrong))
+        return await _show_password(visit, await explain_unproven(visit, wrong))
     return visit.go("/security?done=password")
 
 
 async def show_test(visit: Visit) -> Response:
     """ "My code is always wrong": the form to test one."""
-    return _show_test(visit)
+    return _show_test(visit) if gives_codes(visit, digits_only=True) else _tell_nothing_to_test(visit)
 
 
 async def take_test(visit: Visit) -> Response:
     """Whether a code fits, or is one of the past. It is judged like any other code: whoever stole a session finds
     nothing here that could be used, and pays for each guess."""
     accounts, code = visit.house.verifier.accounts, visit.field("code")
+    if not gives_codes(visit, digits_only=True):
+        return visit.go("/security/test")
     answer = read_answer([code])
     if answer.kind != "otp" or not answer.codes[0]:
         error = Sentence("Type the digits that your app shows now. Recovery codes cannot be tested: they work once.")
@@ -220,21 +234,22 @@ async def _show_authenticator(visit: Visit, *, error: Sentence | None = None, st
         "security/authenticator.html",
         status=status,
         error=error,
-        authenticator=authenticator,
+        authenticator=_show(visit, authenticator),
         label=visit.field("label") if error else authenticator.label,
-        is_last=visit.owner.is_last_factor(authenticator.id),
+        is_last=_is_last(visit, authenticator),
     )
 
 
 async def _show_removal(visit: Visit, problem: Explanation | None = None, errors: Errors | None = None) -> Response:
     authenticator = await _find_factor(visit)
-    return ask(
+    return await ask(
         visit,
         "security/removal.html",
         problem,
         errors,
-        authenticator=authenticator,
-        is_last=visit.owner.is_last_factor(authenticator.id),
+        purpose=_removal_of(authenticator),
+        authenticator=_show(visit, authenticator),
+        is_last=_is_last(visit, authenticator),
         ends_others=_ends_others(visit),
     )
 
@@ -243,11 +258,12 @@ async def _show_recovery_codes(
     visit: Visit, problem: Explanation | None = None, errors: Errors | None = None
 ) -> Response:
     view = await visit.house.verifier.accounts.get(visit.owner.id)
-    return ask(
+    return await ask(
         visit,
         "security/recovery_codes.html",
         problem,
         errors,
+        purpose=RENEW_CODES,
         codes_left=view.recovery_codes_left,
         codes_made_at=_find_made_at(view, RECOVERY),
         ends_others=_ends_others(visit),
@@ -257,18 +273,43 @@ async def _show_recovery_codes(
 def _show_test(
     visit: Visit, problem: Explanation | None = None, errors: Errors | None = None, *, is_fitting: bool = False
 ) -> Response:
-    return ask(visit, "security/test.html", problem, errors, tests_max=TESTS_PER_DAY, is_fitting=is_fitting)
+    return show_form(visit, "security/test.html", problem, errors, tests_max=TESTS_PER_DAY, is_fitting=is_fitting)
 
 
-def _show_password(visit: Visit, problem: Explanation | None = None, errors: Errors | None = None) -> Response:
-    return ask(visit, "security/password.html", problem, errors)
+def _tell_nothing_to_test(visit: Visit) -> Response:
+    """To somebody who has nothing that shows digits."""
+    return visit.show(
+        "page.html",
+        title=Sentence("You have no codes to test"),
+        text=Sentence(
+            "Here an authenticator app or a code token is tested whose codes are never taken: mostly its clock is off."
+            " A passkey has neither codes nor a clock; when it is not taken, the page says why."
+        ),
+        icon_name="clock",
+        links=((Sentence("Your security"), "/security"),),
+    )
 
 
-async def _call_with_code(visit: Visit, purpose: str) -> Caller:
-    """The visitor, with the form's code as the proof for just this act. Raises `InvalidInput` without one."""
-    if not visit.field("code").strip():
-        raise InvalidInput("code", "a fresh code")
-    return await visit.caller(purpose=purpose, is_once=True, ends_others=bool(visit.field("end_others")))
+async def _show_password(visit: Visit, problem: Explanation | None = None, errors: Errors | None = None) -> Response:
+    return await ask(visit, "security/password.html", problem, errors, purpose=CHANGE)
+
+
+async def _call(visit: Visit, purpose: str) -> Caller:
+    """The visitor with a proof, with which other sessions end if the tick says so."""
+    return await call_with_proof(visit, purpose, ends_others=bool(visit.field("end_others")))
+
+
+def _removal_of(authenticator: AuthenticatorView) -> str:
+    return f"remove_authenticator:{authenticator.id}"
+
+
+def _is_last(visit: Visit, authenticator: AuthenticatorView) -> bool:
+    """Whether nothing else that the visitor has could be asked for here."""
+    return is_last_way(visit.owner, authenticator.id, visit.house.relying_party)
+
+
+def _show(visit: Visit, authenticator: AuthenticatorView) -> Shown:
+    return show_authenticators([authenticator], visit.house.relying_party)[0]
 
 
 def _ends_others(visit: Visit) -> bool:

@@ -14,7 +14,7 @@ ADDRESSES_SHOWN = 3
 
 _DONE = {
     "label": Sentence("The name is changed."),
-    "removed": Sentence("The authenticator is removed. Its codes are not taken any more."),
+    "removed": Sentence("The authenticator is removed. It is not taken any more."),
     "password": Sentence("Your password is changed. Every other browser was signed out and has to sign in anew."),
     "browser": Sentence("The browser is forgotten."),
     "session": Sentence("The session is ended. Its next request is refused."),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from urllib.parse import urlencode
 
 import msgspec
@@ -22,8 +22,13 @@ from twofold.core.attempt import Context
 from twofold.core.idempotency import IdempotencyKey
 from twofold.core.session import Ending, Session
 from twofold.core.sign_in import Bearer
+from twofold.core.verdict import Question
 from twofold.engine import Caller
+from twofold.errors import InvalidInput
+from twofold.factors.webauthn_json import RelyingParty
+from twofold.lost_passkeys import PasskeyStore
 from twofold.networks import Networks
+from twofold.passkey_facts import find_credentials, has_verifying_passkey
 from twofold.ports import Clock, SealingKeys
 from twofold.server import csrf
 from twofold.server.addresses import Addresses, Sender
@@ -32,7 +37,6 @@ from twofold.server.forms import Form
 from twofold.server.next_path import read_next
 from twofold.server.templates import Site, Templates, Visitor
 from twofold.server.words import Sentence, Words
-from twofold.setup_link import SettingStore
 from twofold.sign_in import Guest, SignIn
 from twofold.sign_in_limits import SignInLimits
 from twofold.verifier import Verifier
@@ -42,11 +46,13 @@ class House(msgspec.Struct, frozen=True):
     """What all pages of a deployment work with."""
 
     verifier: Verifier
+    #: Whose passkeys are asked for; None where browsers make none.
+    relying_party: RelyingParty | None
     sign_in: SignIn
     administration: Administration
     networks: Networks
     limits: SignInLimits
-    store: SettingStore
+    store: PasskeyStore
     keys: SealingKeys
     clock: Clock
     settings: Settings
@@ -57,6 +63,14 @@ class House(msgspec.Struct, frozen=True):
     templates: Templates
     words: Words
     site: Site
+
+
+class AskedPasskey(msgspec.Struct, frozen=True):
+    """A ceremony that a page is ready for. `options` is the browser's JSON, `challenge` goes back with the form."""
+
+    ceremony: Literal["create", "get"]
+    options: str
+    challenge: str = ""
 
 
 class Outcome(Protocol):
@@ -132,6 +146,11 @@ class Visit:
         """Where to go after signing in, as the link or the form says: a page of ours, or ""."""
         return read_next(self.form.get("next") or self.request.query_params.get("next"))
 
+    @property
+    def binding(self) -> str:
+        """What ties a question to this browser before anybody signed in."""
+        return self.house.keys.index_digest(b"browser", self._own_csrf_value().encode()).hex()
+
     def path(self, name: str) -> str:
         """A part of the path, such as the id of an authenticator."""
         return str(self.request.path_params[name])
@@ -140,17 +159,70 @@ class Visit:
         """What was typed into a field; "" where the form has none."""
         return self.form.get(name, "")
 
-    async def caller(self, *, purpose: str | None = None, is_once: bool = False, ends_others: bool = False) -> Caller:
-        """The person as a caller of the verifier. With `purpose` the form's `code` is the proof of who calls, for just
-        that; then `ends_others` ends all other sessions with it. With `is_once` the same form sent again ends as it did
-        the first time."""
+    @property
+    def has_answer(self) -> bool:
+        """Whether the form brings a code, or what a passkey gave."""
+        return bool(self.field("code").strip() or self.field("credential"))
+
+    @property
+    def has_passkey(self) -> bool:
+        """Whether the person has a passkey that works at this address."""
+        rp = self.house.relying_party
+        return rp is not None and any(credential.rp_id == rp.id for credential in find_credentials(self.owner))
+
+    @property
+    def needs_passkey(self) -> bool:
+        """Whether the person may act on others and has a passkey that verifies its user: then nothing that a page which
+        looks like ours could ask for opens what matters."""
+        return self.owner.role == "administrator" and has_verifying_passkey(self.owner, self.house.relying_party)
+
+    async def ask_passkey(self, purpose: str = "", *, needs_passkey: bool = False) -> AskedPasskey | None:
+        """The question for one of the person's passkeys, for just this purpose; None without one that works here."""
+        rp, passkeys = self.house.relying_party, self.house.verifier.passkeys
+        if rp is None or not self.has_passkey:
+            return None
+        challenge = await passkeys.challenge(
+            self.owner.id,
+            rp,
+            purpose=purpose or None,
+            user_verification="required" if needs_passkey else "preferred",
+            caller=Caller(self._application),
+        )
+        return AskedPasskey("get", msgspec.json.encode(challenge.public_key).decode(), challenge.id)
+
+    def read_passkey(self, purpose: str = "", *, needs_passkey: bool = False) -> Question:
+        """What a passkey gave, to be judged for just this purpose. Raises `InvalidInput`."""
+        rp, passkeys = self.house.relying_party, self.house.verifier.passkeys
+        if rp is None:
+            raise InvalidInput("credential", "nothing: there are no passkeys at this address")
+        ticket = passkeys.read_challenge(self.field("challenge"))
+        credential = self.field("credential")
+        return passkeys.read_answer(
+            ticket, credential, rp, purpose=purpose or None, binding=None, needs_passkey=needs_passkey
+        )
+
+    async def caller(
+        self,
+        *,
+        purpose: str | None = None,
+        needs_passkey: bool = False,
+        is_once: bool = False,
+        ends_others: bool = False,
+        may_enroll: bool = False,
+    ) -> Caller:
+        """The person as a caller of the verifier. With `purpose` the form's `code`, or what a passkey gave, is the
+        proof of who calls, for just that; then `ends_others` ends all other sessions with it. With `is_once` the same
+        form sent again ends as it did the first time. `may_enroll`: see `Caller`."""
         bearer = self.bearer
         assert bearer is not None  # noqa: S101 - only pages with a session call as somebody
         proof = None
-        if purpose is not None:
+        if purpose is not None and self.field("credential"):
+            proof = self.read_passkey(purpose, needs_passkey=needs_passkey)
+        elif purpose is not None:
             proof = await self.house.sign_in.prepare_proof(bearer, self.field("code"), purpose, self.context)
+            proof = msgspec.structs.replace(proof, needs_passkey=needs_passkey)
         return Caller(
-            f"pages:{bearer.session.id}",
+            self._application,
             # Whoever came by a link was let in to enroll, by somebody who may.
             is_admin=bearer.session.is_by_link and bearer.session.level == "enrolling",
             context=self.context,
@@ -158,12 +230,18 @@ class Visit:
             session=bearer,
             proof=proof,
             ends_others=ends_others,
+            may_enroll=may_enroll,
         )
+
+    @property
+    def _application(self) -> str:
+        """As whom the pages call for this session: what it began is its own."""
+        return f"pages:{self.session.id}"
 
     def as_administrator(self) -> Caller:
         """The person as somebody who acts on another account; ask for a proof before."""
         return Caller(
-            f"pages:{self.session.id}",
+            self._application,
             is_admin=True,
             context=self.context,
             idempotency=self._find_idempotency(),
@@ -177,6 +255,10 @@ class Visit:
         if outcome.browser is not None:
             self._kept[KNOWN] = outcome.browser
 
+    def leave(self, cookie: str, value: str) -> None:
+        """Have the browser keep a value of its own."""
+        self._kept[cookie] = value
+
     def forget_session(self) -> None:
         """Have the browser forget its session."""
         self._kept.pop(SESSION, None)
@@ -184,8 +266,6 @@ class Visit:
 
     def show(self, template: str, *, status: int = 200, retry_after_s: int | None = None, **values: Any) -> Response:
         """The page. With `error=` its title says so."""
-        if self._csrf_value is None:
-            self._csrf_value = csrf.new_value()
         values.setdefault("error", None)
         values.setdefault("failed", values["error"] is not None)
         html = self.house.templates.render(
@@ -194,7 +274,7 @@ class Visit:
             self.now,
             site=self.house.site,
             visitor=self._describe_visitor(),
-            csrf=csrf.make_token(self.house.keys, self._csrf_value, self._csrf_session_id()),
+            csrf=csrf.make_token(self.house.keys, self._own_csrf_value(), self._csrf_session_id()),
             form_id=secrets.token_urlsafe(16),
             next=self.next_path,
             **values,
@@ -240,6 +320,11 @@ class Visit:
         return csrf.is_own_form(self.request, self.house.public_url) and csrf.is_good_token(
             self.house.keys, token, self._csrf_value, ids
         )
+
+    def _own_csrf_value(self) -> str:
+        if self._csrf_value is None:
+            self._csrf_value = csrf.new_value()
+        return self._csrf_value
 
     def _csrf_session_id(self) -> str:
         return self.session.id if self.bearer else ""
