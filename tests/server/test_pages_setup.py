@@ -358,6 +358,21 @@ class TestTheAddress:
         await visitor.send(name="ada2", new_password=PASSWORD, public_url="https://login.example.com")
         assert visitor.page.path == "/enroll"
 
+    @pytest.mark.parametrize(
+        ("url", "lasts"),
+        [(URL, True), ("http://localhost:9000", True), ("https://login.example.com", False), ("http://10.0.0.5", False)],
+    )
+    async def test_no_passkey_is_made_that_would_die_with_the_next_start(
+        self, open_server: OpenServer, url: str, *, lasts: bool
+    ) -> None:
+        visitor = Visitor(server := await open_server(public_url=None))
+        await visitor.open(await make_link(server))
+        page = await visitor.send(name="ada", new_password=PASSWORD, public_url=url)
+        assert page.path == "/enroll"
+        assert ("factor=webauthn" in page.buttons) is lasts
+        assert ("once the server has been started again" in page.text) is not lasts
+        assert (await visitor.send(press="factor=totp")).path == "/enroll/totp"
+
     async def test_one_that_somebody_else_wrote_counts_as_none(self, open_server: OpenServer) -> None:
         server = await open_server(public_url=None)
         deployment = server.deployment

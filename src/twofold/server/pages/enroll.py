@@ -18,6 +18,7 @@ from twofold.core.health import assess_health, has_new_codes
 from twofold.core.sign_in import ENROLL
 from twofold.engine import NotProven
 from twofold.errors import InvalidInput, Refused
+from twofold.relying_party import find_own
 from twofold.server.pages.health_words import say_finding
 from twofold.server.pages.home import HOME
 from twofold.server.pages.proof import ask, call_with_proof, explain_unproven
@@ -79,7 +80,7 @@ async def take_start(visit: Visit) -> Response:
     if "factor" not in visit.form:
         return await _take_proof(visit, replaced)
     factor = visit.field("factor")
-    if factor not in [way.factor for way in _find_ways(visit)]:
+    if factor not in [way.factor for way in _find_ways(await find_obstacle(visit))]:
         raise InvalidInput("factor", "one of the ways that the page offers")
     replaces = replaced.id if replaced is not None else None
     caller, verifier, rp = await visit.caller(), visit.house.verifier, visit.house.relying_party
@@ -121,7 +122,7 @@ async def show_done(visit: Visit) -> Response:
     # Where the sign-in was to lead is for whoever had to enroll on the way; later ones came from their own page.
     aim = visit.next_path or (session.next if session.proved_at == session.begun_at else "")
     left = (await visit.house.verifier.accounts.get(visit.owner.id)).recovery_codes_left
-    can_add_passkey = visit.house.relying_party is not None
+    can_add_passkey = await find_obstacle(visit) is None
     health = assess_health(visit.owner, recovery_codes_left=left, can_add_passkey=can_add_passkey)
     return visit.show(
         "enroll/done.html",
@@ -237,9 +238,27 @@ def _find_replaced(visit: Visit) -> Authenticator | None:
     return found
 
 
-def _find_ways(visit: Visit) -> list[Way]:
+async def find_obstacle(visit: Visit) -> Sentence | None:
+    """Why no passkey can be added now; None if one can."""
+    house = visit.house
+    if house.relying_party is None:
+        return Sentence(
+            "Passkeys cannot be added at this address: browsers make them only for a name, over a safe connection"
+            " (https)."
+        )
+    coming = None if house.is_public_url_fixed else await setup_link.read_public_url(house.store, house.keys)
+    lasts = coming is None or ((own := find_own(coming)) is not None and own.id == house.relying_party.id)
+    if not lasts:
+        # A passkey made now would die with the next start.
+        return Sentence(
+            "Passkeys can be added once the server has been started again, at its new address %(url)s.", {"url": coming or ""}
+        )
+    return None
+
+
+def _find_ways(obstacle: Sentence | None) -> list[Way]:
     """What can be added at this address."""
-    return [way for way in WAYS if way.factor != PASSKEY or visit.house.relying_party is not None]
+    return [way for way in WAYS if way.factor != PASSKEY or obstacle is None]
 
 
 def _start_path(visit: Visit, replaced: Authenticator | None) -> str:
@@ -267,10 +286,11 @@ async def _take_proof(visit: Visit, replaced: Authenticator | None) -> Response:
 
 
 async def _show_choice(visit: Visit, replaced: Authenticator | None) -> Response:
+    obstacle = await find_obstacle(visit)
     return visit.show(
         "enroll/choose.html",
-        ways=_find_ways(visit),
-        has_passkeys=visit.house.relying_party is not None,
+        ways=_find_ways(obstacle),
+        obstacle=obstacle,
         replaced=replaced,
         reset=None if visit.owner.is_bound else await _find_reset(visit),
         steps=count_steps(visit, "choice"),

@@ -16,6 +16,7 @@ from twofold.server.pages.enroll import (
     PASSKEY,
     complete,
     count_steps,
+    find_obstacle,
     find_replaced_by,
     show_proof,
     status_of,
@@ -61,7 +62,7 @@ async def take_passkey(visit: Visit) -> Response:
 
 async def show_offer(visit: Visit) -> Response:
     """After signing in with a code, where the browser could do without: a passkey, now or not."""
-    if visit.house.relying_party is None or visit.has_passkey:
+    if visit.has_passkey or await find_obstacle(visit) is not None:
         return visit.go(visit.next_path or HOME)
     return visit.show("enroll/offer.html")
 
