@@ -67,7 +67,7 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "relying_party": ("ports factors.webauthn_json", "publicsuffixlist"),
     "lost_passkeys": ("core ports factors.webauthn relying_party setup_link", "msgspec"),
     "recovery": (SHELL, ""),
-    "passkeys": (f"{SHELL} directory factors passkey_facts", "msgspec"),
+    "passkeys": (f"{SHELL} directory factors passkey_facts relying_party", "msgspec"),
     "passkey_facts": ("core factors", "msgspec"),
     "sign_in": (f"{SHELL} directory passkeys sign_in_limits verifier", "msgspec"),
     "administration": (f"{SHELL} directory sign_in", "msgspec"),
@@ -80,7 +80,7 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "upkeep": ("delivery", ""),
     "certificate": ("", "cryptography msgspec"),
     "fido_metadata": ("config factors.attestation_trust", "cryptography msgspec"),
-    "doctor": ("config certificate clocks keys relying_party stores", "msgspec"),
+    "doctor": ("config certificate clocks fido_metadata keys relying_party stores", "msgspec"),
     # `Verifier.open` is written down in the API, so this one function of the bootstrap is imported late in there.
     "verifier": (f"{SHELL} directory passkeys qr bootstrap.open_embedded", "msgspec"),
     "keys": ("core ports crypto keys", "cryptography"),

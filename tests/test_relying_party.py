@@ -10,6 +10,7 @@ from twofold.factors.webauthn_json import RelyingParty
 from twofold.ports import Application
 from twofold.relying_party import (
     check_own,
+    check_party,
     count_labels,
     explain_none,
     find_for,
@@ -226,3 +227,23 @@ class TestRelatedOrigins:
         # Under `*.ck` even the name before it is a public suffix.
         assert count_labels(same) == 2
         assert count_labels([*same[:3], "https://intranet", "https://login.intranet"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("rp_id", "origins", "field"),
+    [
+        ("example.com", "https://login.example.com.evil.org", "origins"),
+        ("example.com", ["https://example.com"], "origins"),
+        ("example.com", (), "origin"),
+        ("example.com", ("https://example.com/",), "origin"),
+        ("example.com", ("https://EXAMPLE.com",), "origins"),
+        ("example.com", ("https://example.org",), "rp_id"),
+        ("co.uk", ("https://shop.co.uk",), "rp_id"),
+    ],
+)
+def test_what_a_program_makes_by_itself_has_to_be_one(rp_id: str, origins: Any, field: str) -> None:
+    check_party(RelyingParty("example.com", ("https://login.example.com",)))
+    check_party(RelyingParty("localhost", ("http://localhost:8000",)))
+    with pytest.raises(InvalidInput) as invalid:
+        check_party(RelyingParty(rp_id, origins))
+    assert invalid.value.field == field

@@ -38,7 +38,7 @@ def main() -> None:
 @click.option("--accept-lost-passkeys", is_flag=True, help="Start though PUBLIC_URL has a new host, where they end.")
 @with_settings
 def serve(settings: Settings, *, host: str, port: int, workers: int, accept_lost_passkeys: bool) -> None:
-    """Serve the API until SIGTERM or Ctrl-C."""
+    """Serve the pages and the API until SIGTERM or Ctrl-C."""
     from twofold.server import run  # noqa: PLC0415 - uvicorn and Starlette take longer to import than all the rest
 
     def may_lose(warning: str) -> bool:

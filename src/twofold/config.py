@@ -245,7 +245,7 @@ def _unknown(written: str, name: str, prefix: str) -> str:
 
 
 def _to_path(kind: type, value: object) -> object:
-    if kind is Path and isinstance(value, str | Path):
+    if kind is Path and isinstance(value, str | Path) and str(value):
         return Path(value)
     raise ValueError(f"expected {kind.__name__}")
 

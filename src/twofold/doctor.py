@@ -23,9 +23,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from twofold.certificate import read_certificate
-from twofold.clocks import SystemEntropy
+from twofold.clocks import SystemEntropy, system_clock
 from twofold.config import Settings, is_loopback
 from twofold.errors import ConfigurationError, Unavailable
+from twofold.fido_metadata import load_trust
 from twofold.keys.file import FileKeyProvider
 from twofold.relying_party import check_own, explain_none, find_own
 from twofold.stores._sqlite_file import connect
@@ -59,6 +60,7 @@ def examine(settings: Settings, *, ntp_server: str) -> list[Finding]:
         check_clock(settings, ntp_server),
         check_public_url(settings),
         check_passkeys(settings),
+        check_attestation(settings),
         check_certificate(settings, now=datetime.now(UTC)),
         check_proxies(settings),
         *check_modes(settings),
@@ -131,6 +133,17 @@ def check_passkeys(settings: Settings) -> Finding:
     except ConfigurationError as error:
         return Finding("passkeys", "problem", str(error), "set TWOFOLD_PUBLIC_URL to a name of your own")
     return Finding("passkeys", "ok", f"are for {own.id}, and end when PUBLIC_URL gets another host")
+
+
+def check_attestation(settings: Settings) -> Finding:
+    """Whether the files by which makers of authenticators are believed can be read."""
+    if settings.fido_metadata is None and settings.attestation_roots is None:
+        return Finding("attestation", "ok", "not checked: every passkey and security key is taken")
+    try:
+        load_trust(settings, system_clock(settings.test_clock).now())
+    except ConfigurationError as error:
+        return Finding("attestation", "problem", str(error), "fetch the file anew, or unset the setting")
+    return Finding("attestation", "ok", "the files can be read; `twofold serve` warns when they are out of date")
 
 
 def check_certificate(settings: Settings, *, now: datetime) -> Finding:

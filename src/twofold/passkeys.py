@@ -60,6 +60,7 @@ from twofold.factors.webauthn_json import (
 from twofold.passkey_facts import find_credentials, holds, is_for
 from twofold.ports import Claims, Receipts, Tickets
 from twofold.recovery import RecoveryCodesOnDemand
+from twofold.relying_party import check_party
 
 HANDLE_BYTES = 32
 CHALLENGE_BYTES = 32
@@ -127,6 +128,7 @@ class Passkeys:
         On an account that has a second factor `step_up` is a receipt with purpose `manage`. Raises `Refused`,
         `InvalidInput`.
         """
+        check_party(rp)
         label = check_label(label)
         claims = None if step_up is None else self._receipts.check(step_up, field="step_up")
         authenticator_id, nonce = self._credentials.new_id(), self._engine.entropy.bytes(NONCE_BYTES)
@@ -189,6 +191,7 @@ class Passkeys:
         """End a registration with the browser's RegistrationResponseJSON. The account's first authenticator brings ten
         recovery codes, shown this once; without a label it is called what its maker calls it. Raises `Refused`,
         `InvalidInput`."""
+        check_party(rp)
         label = None if label is None else check_label(label)
         claims = None if step_up is None else self._receipts.check(step_up, field="step_up")
         registration = Registration(read_registration(credential), rp, self._policy)
@@ -237,6 +240,7 @@ class Passkeys:
         """Ask for one of the account's credentials: by a sealed ticket, good for five minutes and one right answer.
         Nothing is written but under an idempotency key, so that a repeated call gets the same question.
         Raises `Refused` (`not_found`, `disabled`, `no_factor`), `InvalidInput`."""
+        check_party(rp)
         check_purpose(purpose, binding)
         fresh = self._new_ticket(caller, purpose, binding, is_required=user_verification == "required")
 
@@ -308,6 +312,7 @@ class Passkeys:
         needs_passkey: bool = False,
     ) -> Question:
         """An answer as the core judges it, for just this purpose and binding. Raises `InvalidInput`."""
+        check_party(rp)
         evidence = Assertion(read_authentication(credential), rp, self._policy.trust)
         return Question(
             Answer(FACTOR, evidence=evidence, issued=ticket),

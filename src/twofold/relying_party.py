@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -77,6 +77,19 @@ def read_relying_party(origins: Sequence[str], rp_id: str | None) -> RelyingPart
     if len(find_related(party)) == len(spelled):
         raise InvalidInput("rp_id", f"the host of an origin, or a domain above it: {party.id} is that of none")
     return party
+
+
+def check_party(party: RelyingParty) -> None:
+    """Raises `InvalidInput` for a relying party that a program made by itself, and that no browser would be one of."""
+    if not isinstance(party.origins, tuple):
+        raise InvalidInput("origins", 'a tuple, such as ("https://app.example.com",)')
+    _check_tuple(party)
+
+
+@lru_cache(maxsize=1024)
+def _check_tuple(party: RelyingParty) -> None:
+    if (spelled := read_relying_party(party.origins, party.id)) != party:
+        raise InvalidInput("origins", f"{spelled}: as browsers spell them")
 
 
 def find_related(party: RelyingParty) -> tuple[str, ...]:

@@ -115,7 +115,7 @@ class Verifier:
         second factor `step_up` is a receipt with purpose `manage`. Raises `Refused`, `InvalidInput`.
         """
         if factor not in ("totp", "hotp"):
-            raise InvalidInput("factor", "totp or hotp")
+            raise InvalidInput("factor", "totp or hotp; passkeys are enrolled by `passkeys.enroll`")
         label = check_label(label)
         claims = self._read_step_up(step_up)
         authenticator_id = self._credentials.new_id()

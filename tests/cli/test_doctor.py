@@ -163,6 +163,23 @@ def test_whose_passkeys_are_made_is_said_and_why_there_are_none(
     assert finding in found["finding"]
 
 
+@pytest.mark.parametrize("setting", ["FIDO_METADATA", "ATTESTATION_ROOTS"])
+def test_a_bad_file_about_makers_is_named_and_stops_no_command(
+    examined: Callable[..., dict[str, dict[str, str]]],
+    invoke: Invoke,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    setting: str,
+) -> None:
+    assert examined()["attestation"]["state"] == "ok"
+    (tmp_path / "nonsense").write_text("nonsense")
+    monkeypatch.setenv(f"TWOFOLD_{setting}", str(tmp_path / "nonsense"))
+    found = examined()["attestation"]
+    assert (found["state"], setting in found["finding"]) == ("problem", True)
+    assert invoke("account", "add", "alice").exit_code == 0
+    assert invoke("account", "reset", "alice").exit_code == 0
+
+
 def test_certificate_is_checked_against_its_key_its_host_and_the_day(
     examined: Callable[..., dict[str, dict[str, str]]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

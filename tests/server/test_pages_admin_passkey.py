@@ -297,3 +297,28 @@ async def test_an_act_sent_twice_ends_alike_and_is_done_once(server: Server, ada
     assert account is not None
     told = await server.deployment.verifier.accounts.latest_activity(account, count=50)
     assert [each.kind for each in told].count("sessions.ended") == 1
+
+
+async def test_she_acts_on_people_whose_names_are_as_long_as_names_can_be(server: Server, ada: Holder) -> None:
+    long = "n" * 128
+    await add_somebody(server, long)
+    await verified(ada)
+    for act, becomes in (("disable", True), ("enable", False)):
+        await ada.open(f"/admin/people/{long}/{act}")
+        assert (await ada.show_passkey()).query == f"done={act}"
+        assert await is_disabled(server, long) is becomes
+
+
+async def test_trap_86_with_her_first_passkey_what_a_code_opened_elsewhere_ends(server: Server) -> None:
+    await add_person(server, "ada")
+    await server.deployment.administration.set_role("ada", "administrator", caller=ADMIN)
+    thief, ada = Holder(server, "ada"), Holder(server, "ada")
+    for holder in (thief, ada):
+        await holder.sign_in()
+        await holder.open("/enroll")
+        await holder.send(code=holder.fresh_code())
+    await ada.send(press="factor=webauthn")
+    assert (await ada.show_passkey()).path == "/enroll/done"
+    assert (await ada.open("/admin")).path == "/admin", "this session goes on"
+    assert (await thief.open("/enroll")).status == 401
+    assert (await thief.open("/admin")).path == "/sign-in"

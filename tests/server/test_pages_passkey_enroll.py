@@ -247,3 +247,13 @@ async def test_no_text_of_it_escapes_the_catalogue(bo: Holder, monkeypatch: pyte
     bo.server.clock.pass_s(60)
     assert escaped((await bo.show_passkey()).html) == []
     assert escaped((await bo.send(saved=True)).html) == []
+
+
+async def test_a_form_that_was_sent_before_the_button_was_pressed_says_so_and_keeps_the_name(bo: Holder) -> None:
+    await bo.open("/enroll")
+    await bo.send(press="factor=webauthn")
+    form = bo.passkey_form()
+    page = await bo.post(form.action, form.filled({"label": "My key", "credential": ""}, Element("button")))
+    assert (page.status, page.path) == (422, "/enroll/webauthn")
+    assert "Press the button" in page.text
+    assert (await bo.show_passkey(label="My key")).recovery_codes

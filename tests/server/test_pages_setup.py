@@ -360,7 +360,12 @@ class TestTheAddress:
 
     @pytest.mark.parametrize(
         ("url", "lasts"),
-        [(URL, True), ("http://localhost:9000", True), ("https://login.example.com", False), ("http://10.0.0.5", False)],
+        [
+            (URL, True),
+            ("http://localhost:9000", True),
+            ("https://login.example.com", False),
+            ("http://10.0.0.5", False),
+        ],
     )
     async def test_no_passkey_is_made_that_would_die_with_the_next_start(
         self, open_server: OpenServer, url: str, *, lasts: bool

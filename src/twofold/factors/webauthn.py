@@ -37,7 +37,9 @@ FACTOR: Final = "webauthn"
 CREATE, GET = "webauthn.create", "webauthn.get"
 CREDENTIAL_ID_BYTES_MAX = 1023
 NONCE_BYTES = 32
-#: A challenge of a registration is good in the minute that it is from, and in the four after it.
+#: A challenge of a registration is made anew so often, and good until it is five minutes old, less this at most.
+_RENEWED_S = 10
+#: A copy that is seen again and again is told so often.
 _MINUTE_S = 60
 _STANDARD = "WebAuthn L3"
 _BOM = b"\xef\xbb\xbf"
@@ -193,15 +195,15 @@ def find_new_credential(registration: Registration) -> AttestedCredential | None
 
 
 def registration_challenge(pending: PendingCredential, now: int) -> bytes:
-    """The challenge of an open registration in this minute; `now` in microseconds."""
-    return _challenge_of(pending, now // MICROS_PER_S // _MINUTE_S)
+    """The challenge of an open registration at `now` (microseconds)."""
+    return _challenge_of(pending, now // MICROS_PER_S // _RENEWED_S)
 
 
 def check_registration(pending: PendingCredential, registration: Registration, *, now: int) -> Finding:
     """A new credential by the rules of section 7.1; `StaleProof` when all that is left is who else holds its id."""
     response, rp, policy = registration.response, registration.rp, registration.policy
-    this_minute = now // MICROS_PER_S // _MINUTE_S
-    challenges = [_challenge_of(pending, this_minute - age) for age in range(TICKET_TTL_S // _MINUTE_S)]
+    newest = now // MICROS_PER_S // _RENEWED_S
+    challenges = [_challenge_of(pending, newest - age) for age in range(TICKET_TTL_S // _RENEWED_S)]
     client = _read_client_data(response.client_data, "7.1 step 6")
     _refuse(client.type != CREATE, "7.1 step 7")
     _refuse(not _is_among(client.challenge, challenges), "7.1 step 8", "challenge_expired")
@@ -346,8 +348,8 @@ def _is_among(challenge: str, issued: list[bytes]) -> bool:
     return challenge in map(encode, issued)
 
 
-def _challenge_of(pending: PendingCredential, minute: int) -> bytes:
-    return hmac.digest(pending.nonce, b"twofold/1|registration|%d" % minute, "sha256")
+def _challenge_of(pending: PendingCredential, count: int) -> bytes:
+    return hmac.digest(pending.nonce, b"twofold/1|registration|%d" % count, "sha256")
 
 
 def _hash_of(rp_id: str) -> bytes:

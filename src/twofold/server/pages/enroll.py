@@ -137,7 +137,12 @@ async def complete(visit: Visit, confirmed: Confirmed) -> Response:
     """The new authenticator counts, and the session is full: on to the recovery codes that came with it, or to the
     end."""
     visit.keep(confirmed)
-    if visit.owner.role == "administrator" and not await setup_link.is_spent(visit.house.store):
+    is_administrator = visit.owner.role == "administrator"
+    if is_administrator and confirmed.is_user_verified and not visit.needs_passkey:
+        # From now on a code opens less than before: what was opened by one elsewhere ends.
+        caller = await visit.caller()
+        await visit.house.sign_in.end_sessions(visit.owner.id, caller, but=visit.session.id)
+    if is_administrator and not await setup_link.is_spent(visit.house.store):
         # Somebody can administer this deployment from now on, so nobody needs the link that makes the first one.
         await visit.house.administration.complete_setup(visit.owner.id, caller=visit.as_administrator())
         await setup_link.spend(visit.house.store)
@@ -251,7 +256,8 @@ async def find_obstacle(visit: Visit) -> Sentence | None:
     if not lasts:
         # A passkey made now would die with the next start.
         return Sentence(
-            "Passkeys can be added once the server has been started again, at its new address %(url)s.", {"url": coming or ""}
+            "Passkeys can be added once the server has been started again, at its new address %(url)s.",
+            {"url": coming or ""},
         )
     return None
 

@@ -27,6 +27,11 @@ from twofold.server.pages.refusals import Explanation, explain_code, explain_inp
 from twofold.server.pages.visit import AskedPasskey, Visit
 from twofold.server.words import Sentence
 
+_NOT_PRESSED = Explanation(
+    Sentence("Nothing was added yet"),
+    Sentence("Your browser was not asked for a passkey."),
+    Sentence("Press the button, and do what the browser asks for."),
+)
 _BEGIN_AGAIN = Sentence("Begin again. If your device kept a passkey of it, it is good for nothing: remove it there.")
 
 
@@ -42,6 +47,8 @@ async def take_passkey(visit: Visit) -> Response:
     authenticator_id, rp = visit.field("authenticator"), visit.house.relying_party
     if rp is None:
         return visit.go("/enroll")
+    if not visit.field("credential"):
+        return await _show_passkey(visit, authenticator_id, problem=_NOT_PRESSED)
     try:
         outcome = await visit.house.verifier.passkeys.confirm(
             visit.owner.id,

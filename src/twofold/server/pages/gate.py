@@ -102,8 +102,10 @@ async def open_visit(house: House, request: Request) -> Visit:
         ending=None if isinstance(found, tuple) or not token else found or "ended",
         blocked_for_s=await _find_block(house, sender),
     )
-    # The second click on a button comes with the token of before: its answer must not drop the cookie of the first.
-    if visit.ending is not None and request.method != "POST":
+    # The second click on a button comes with the token of before: its answer must not drop the cookie of the first. Nor
+    # must one that only our script reads: the page that the person opens next tells why the session is over.
+    is_seen = request.headers.get("sec-fetch-dest", "document") == "document"
+    if visit.ending is not None and request.method != "POST" and is_seen:
         visit.forget_session()
     return visit
 

@@ -7,6 +7,7 @@ Nothing here shows or sets anybody's second factor. What an act means is in `peo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from twofold.administration import PAGE_PEOPLE, REASON_MAX, check_reason
 from twofold.core.account import Role
 from twofold.core.administration import INVITATION_TTL_S
+from twofold.core.verdict import PURPOSE_MAX
 from twofold.directory import AccountView
 from twofold.engine import Caller, NotProven
 from twofold.errors import InvalidInput, Refused
@@ -248,8 +250,9 @@ async def _show_invite(
 
 
 def _purpose_of(act: Act, view: AccountView) -> str:
-    """What a proof for the act is good for: just this, on just this person."""
-    return f"{act.name}:{view.id}"
+    """What a proof for the act is good for: just this, on just this person, also where her name is too long for it."""
+    purpose = f"{act.name}:{view.id}"
+    return purpose if len(purpose) <= PURPOSE_MAX else f"{act.name}:{sha256(view.id.encode()).hexdigest()}"
 
 
 async def _show_act(

@@ -151,6 +151,8 @@ async def take_password(visit: Visit) -> Response:
     assert visit.bearer is not None  # noqa: S101 - nobody gets here without a session
     if not visit.has_answer:
         return await _show_password(visit, errors={"code": explain_input(InvalidInput("code", "a fresh code"))})
+    if not visit.field("password"):
+        return await _show_password(visit, errors={"password": Sentence("Type your password of now.")})
     try:
         outcome = await house.sign_in.check_current_password(visit.bearer, visit.field("password"), visit.guest)
     except InvalidInput as error:

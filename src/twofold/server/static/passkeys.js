@@ -1,10 +1,10 @@
-// Asks the browser for a passkey where a page says so (data-passkey), and sends the form with what it gave.
+// Asks for a passkey where a page says so, and sends the form with what came.
 
-const FRESH_MS = 240_000; // The server takes an answer for five minutes.
+const FRESH_MS = 240_000; // An answer is taken for five minutes.
 const Passkey = globalThis.PublicKeyCredential;
 const each = (selector, act) => document.querySelectorAll(selector).forEach(act);
 
-// For browsers that do not speak their own JSON yet.
+// For browsers without JSON of their own.
 const toBytes = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt());
 const toText = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)))
   .replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
@@ -19,7 +19,7 @@ function spell({ id, type, response }) {
   return { id, type, response: { ...Object.fromEntries(members), transports: response.getTransports?.() } };
 }
 
-let running; // One at a time: the offer in the name box makes room for the button.
+let running; // One at a time.
 
 each("[data-passkey]", (place) => {
   const { dataset } = place, texts = JSON.parse(dataset.texts), isNew = dataset.passkey === "create";
@@ -35,24 +35,26 @@ each("[data-passkey]", (place) => {
   async function refresh() {
     const page = new DOMParser().parseFromString(await (await fetch(location)).text(), "text/html");
     const same = page.querySelector(`form[action="${form.getAttribute("action")}"] [data-passkey]`);
-    if (!same) return;
+    if (!same) return location.replace(location);
     options = same.dataset.options;
     form.challenge.value = same.querySelector("[name=challenge]").value;
-    oldAt = Date.now() + FRESH_MS;
+    return oldAt = Date.now() + FRESH_MS;
   }
 
   async function ask(mediation) {
+    if (form.credential.value) return form.requestSubmit();
     running?.abort();
     const own = running = new AbortController();
     isOffered = mediation;
     button.ariaDisabled = !mediation;
     try {
-      if (Date.now() > oldAt) await refresh();
+      // Another tab may have added one.
+      if ((isNew || Date.now() > oldAt) && !await refresh()) return;
       const parse = `parse${isNew ? "Creation" : "Request"}OptionsFromJSON`;
       const publicKey = Passkey[parse]?.(JSON.parse(options)) ?? read(options);
       const made = await navigator.credentials[isNew ? "create" : "get"]({ publicKey, signal: own.signal, mediation });
       form.credential.value = JSON.stringify(made.toJSON ? made : spell(made));
-      form.noValidate = true; // The box for a code is empty.
+      form.noValidate = true; // No code.
       form.requestSubmit();
     } catch (problem) {
       if (own !== running || mediation) return;
@@ -85,7 +87,7 @@ if (Passkey) {
   each("[data-passkey-able]", async (field) => {
     field.value = await Passkey.isUserVerifyingPlatformAuthenticatorAvailable() ? "yes" : "";
   });
-  // {"signalUnknownCredential": {…}}: passkey managers forget what is removed here.
+  // Passkey managers forget what was removed.
   each("[data-signal]", ({ dataset }) => Object.entries(JSON.parse(dataset.signal))
     .forEach(([name, what]) => Passkey[name]?.(what).catch(() => {})));
 }
