@@ -58,9 +58,9 @@ def add_to(visitor: BrowserVisitor, new_person: NewPerson, **options: Any) -> tu
     authenticator.be_touched(False)
     person = new_person(visitor)
     person.give_password()
-    if person.give_code().path != "/enroll/offer":
-        visitor.open("/enroll")
-        visitor.send(code=person.fresh_code())
+    person.give_code()
+    visitor.open("/enroll")
+    visitor.send(code=person.fresh_code())
     authenticator.be_touched()
     add_passkey(person)
     return authenticator, person
