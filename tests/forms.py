@@ -17,7 +17,9 @@ class FormVisitor:
     def __init__(self, url: str, *, address: str = "127.0.0.1", **headers: str) -> None:
         self.url = url
         # Each address of 127.0.0.0/8 is this machine, so one test can come from many places.
-        transport = httpx.HTTPTransport(local_address=address)
+        # A browser opens a new connection when the server has ended an idle one; this one never keeps any.
+        no_idle = httpx.Limits(max_keepalive_connections=0)
+        transport = httpx.HTTPTransport(local_address=address, limits=no_idle)
         self.http = httpx.Client(base_url=url, transport=transport, headers=headers, timeout=30)
         self.history: list[Page] = []
 

@@ -367,3 +367,19 @@ async def test_a_refusal_names_the_passkey_that_the_answer_is_of(house: House) -
     newest = (await house.account()).authenticators[-1]
     assert (await house.last_event())["authenticator"] == newest.id
     assert isinstance(await house.sign_in(second), Verified)
+
+
+async def test_where_a_verifying_passkey_is_needed_the_question_has_to_ask_for_that(house: House) -> None:
+    authenticator = await house.enrolled()
+
+    async def judge(verification: str) -> Any:
+        asked = await house.passkeys.challenge("alice", EXAMPLE, user_verification=verification)
+        ticket = house.passkeys.read_challenge(asked.id)
+        response = authenticator.answer(dict(asked.public_key), ORIGIN)
+        question = house.passkeys.read_answer(ticket, response, EXAMPLE, purpose=None, binding=None, needs_passkey=True)
+        call = Call(house.clock.now(), Seed(bytes(32)))
+        keys = house.deployment.keyring
+        return verify_answer(await house.account(), question, call, factors=FACTORS, seals=keys).outcome
+
+    assert await judge("preferred") == Rejected("challenge_mismatch")
+    assert isinstance(await judge("required"), Verified)

@@ -281,6 +281,17 @@ def test_nothing_is_managed_on_an_account_that_is_missing_or_disabled(state: str
     assert refusal(lambda: ledger.confirm(phone, "123456")) == code
 
 
+def test_trap_53_the_last_second_factor_stays_where_that_is_asked_for() -> None:
+    ledger, phone = Ledger.with_totp()
+    keep = lambda account, call: revoke_authenticator(account, phone.id, call, keeps_last=True)  # noqa: E731
+    assert refusal(lambda: ledger.commit(keep, is_admin=True)) == "conflict"
+    assert ledger.account.has_second_factor
+    other = ledger.new_phone()
+    fresh = ledger.new_otp(other)
+    ledger.commit(lambda account, call: import_authenticator(account, fresh, call), is_admin=True)
+    assert ledger.commit(keep, is_admin=True) == Done()
+
+
 # Import, rename, revoke, renew.
 
 

@@ -4,9 +4,11 @@ Told with plain forms, which can send a page again that was shown long ago; what
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from playwright.sync_api import Error
+from playwright.sync_api import Page as Tab
 from tests.browsers import OpenBrowser
 from tests.forms import FormVisitor, OpenForms
 from tests.pages import Page
@@ -15,6 +17,15 @@ from tests.servers import Phone, Server
 
 #: Also what a stale form may be answered with, as long as the page says how to go on.
 STALE = frozenset({200, 400, 401, 403, 404, 409, 422})
+
+
+def content_of(tab: Tab) -> str:
+    """What the tab shows; a page that was kept in memory is asked for again, and may be on its way."""
+    for _ in range(5):
+        tab.wait_for_load_state()
+        with suppress(Error):
+            return tab.content()
+    raise AssertionError("the page never came to rest")
 
 
 @pytest.fixture
@@ -193,6 +204,6 @@ def test_a_key_and_recovery_codes_do_not_come_back_with_the_back_button(
             cy.visitor.tab.go_back()
         except Error:  # Chromium asks before it sends a form again
             continue
-        shown = cy.visitor.tab.content()
+        shown = content_of(cy.visitor.tab)
         assert not any(code in shown for code in cy.recovery_codes)
         assert 'id="secret"' not in shown
