@@ -31,6 +31,8 @@ PAGE = (Path(__file__).parent.parent / "docs" / "howto" / "https.md").read_text(
 NAME = "login.example.com"
 URL = f"https://{NAME}"
 PATIENCE_S = 30
+#: At its first start Caddy may tidy up the folder in which it keeps its new certificate, and then waits a minute.
+CADDY_STUMBLED = '"msg":"will retry"'
 NGINX_SURROUNDINGS = """
 daemon off;
 master_process off;
@@ -136,8 +138,12 @@ def start_proxy(
         ports = Ports(free_port(), free_port(), behind)
         command, certificate = COMMANDS[request.param](program, tmp_path, ports)
         environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
-        with (tmp_path / "proxy.log").open("wb") as log:
-            started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+
+        def run() -> None:
+            with (tmp_path / "proxy.log").open("wb") as log:
+                started.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
+
+        run()
         proxy = Proxy(ports, certificate)
         deadline = time.monotonic() + PATIENCE_S
         while True:
@@ -147,6 +153,10 @@ def start_proxy(
                 said = (tmp_path / "proxy.log").read_text()
                 assert started[-1].poll() is None, said
                 assert time.monotonic() < deadline, said
+                if CADDY_STUMBLED in said:
+                    started[-1].terminate()
+                    started[-1].wait()
+                    run()
             else:
                 return proxy
 
