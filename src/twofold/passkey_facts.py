@@ -72,9 +72,7 @@ def find_elsewhere(account: Account, rp: RelyingParty | None) -> frozenset[str]:
 
 def is_last_way(account: Account, authenticator_id: str, rp: RelyingParty | None) -> bool:
     """Whether no second factor that works here is left without this authenticator."""
-    useless = find_elsewhere(account, rp)
-    usable = tuple(a for a in account.authenticators if a.id not in useless)
-    return msgspec.structs.replace(account, authenticators=usable).is_last_factor(authenticator_id)
+    return account.is_last_factor(authenticator_id, useless=find_elsewhere(account, rp))
 
 
 def list_accepted(account: Account, display_name: str, rp: RelyingParty) -> dict[str, dict[str, object]] | None:

@@ -261,15 +261,16 @@ class Verifier:
         *,
         step_up: str | None = None,
         keeps_last: bool = False,
+        useless: frozenset[str] = frozenset(),
         caller: Caller = LOCAL,
     ) -> Done:
         """Remove an authenticator, at once and for every open sign-in; also how a pending one is canceled. With
-        `keeps_last` the last second factor is refused (`conflict`)."""
+        `keeps_last` the last second factor is refused (`conflict`), not counting those that are `useless`."""
         claims = self._read_step_up(step_up)
 
         def decide(account: Account | None, call: Call) -> Decision:
             return enrollment.revoke_authenticator(
-                account, authenticator_id, call, step_up=claims, keeps_last=keeps_last
+                account, authenticator_id, call, step_up=claims, keeps_last=keeps_last, useless=useless
             )
 
         return cast(Done, await self._engine.decide(account_id, decide, caller))

@@ -198,9 +198,9 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
         must not find the account as open as an empty one."""
         return any(a.state != "pending" and a.factor not in (FIRST_FACTOR, RECOVERY) for a in self.authenticators)
 
-    def is_last_factor(self, authenticator_id: str) -> bool:
-        """Whether no active second factor is left without this authenticator."""
-        others = tuple(a for a in self.authenticators if a.id != authenticator_id)
+    def is_last_factor(self, authenticator_id: str, *, useless: frozenset[str] = frozenset()) -> bool:
+        """Whether no active second factor is left without this authenticator, and without those that are `useless`."""
+        others = tuple(a for a in self.authenticators if a.id not in {authenticator_id, *useless})
         return not msgspec.structs.replace(self, authenticators=others).has_second_factor
 
     @property

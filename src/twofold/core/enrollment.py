@@ -202,14 +202,15 @@ def revoke_authenticator(
     *,
     step_up: ReceiptClaims | None = None,
     keeps_last: bool = False,
+    useless: frozenset[str] = frozenset(),
 ) -> Decision:
     """Remove an authenticator; one that is pending goes without a step-up. With the last one go the recovery codes;
-    `keeps_last` refuses to remove that one."""
+    `keeps_last` refuses to remove that one, and `useless` are those that are no way in where the caller is."""
     account = without_expired(check_usable(account), call.now)
     removed = account.find(authenticator_id)
     if removed.factor == FIRST_FACTOR:
         raise Refused("conflict", "a password is changed, not removed")
-    if keeps_last and account.is_last_factor(authenticator_id):
+    if keeps_last and account.is_last_factor(authenticator_id, useless=useless):
         raise Refused("conflict", "the last authenticator is replaced by another one, not removed")
     if removed.state != "pending":
         account = check_step_up(account, step_up, call)
