@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from bench import engine, http, otp, passkey, size, startup
+from bench import engine, http, keys, otp, passkey, size, startup
 from bench.figures import Figure, as_text
 from bench.page import write_page
 
@@ -22,6 +22,7 @@ def sections(*, quick: bool) -> list[Section]:
         ("One code", lambda: otp.measure(rounds=4 * rounds)),
         ("One passkey", lambda: passkey.measure(rounds=4 * rounds)),
         ("The engine on SQLite", lambda: engine.measure(accounts=ACCOUNTS, rounds=rounds)),
+        ("Seeds under keys", lambda: keys.measure(rounds=rounds)),
         ("Over HTTP, one worker", lambda: http.measure(accounts=ACCOUNTS, rounds=rounds)),
         ("More accounts", lambda: size.measure(small=small, large=large, rounds=rounds)),
         ("Start-up", lambda: startup.measure(rounds=rounds)),
@@ -30,7 +31,7 @@ def sections(*, quick: bool) -> list[Section]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer accounts and rounds: one minute instead of four")
+    parser.add_argument("--quick", action="store_true", help="fewer accounts and rounds: two minutes instead of six")
     parser.add_argument("--write", action="store_true", help="write the figures into docs/benchmarks.md")
     arguments = parser.parse_args()
     measured: dict[str, list[Figure]] = {}

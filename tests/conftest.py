@@ -57,6 +57,13 @@ _PACKAGES = {
         "apk": "sudo apk add openssl",
         "brew": "brew install openssl",
     },
+    "softhsm2-util": {
+        "apt-get": "sudo apt-get install softhsm2",
+        "dnf": "sudo dnf install softhsm",
+        "pacman": "sudo pacman -S softhsm",
+        "apk": "sudo apk add softhsm",
+        "brew": "brew install softhsm",
+    },
 }
 #: The same program elsewhere, under other names.
 _OTHER_NAMES = {

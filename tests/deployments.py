@@ -6,14 +6,13 @@ from typing import Any
 
 from tests.kit import Phone, PlainProvider, RepeatableEntropy, SetClock
 
-from twofold.bootstrap import Deployment, open_deployment
+from twofold.bootstrap import Deployment, open_deployment, open_keyring
 from twofold.config import Settings
 from twofold.core.decision import (
     Confirmed,
     Pending,
 )
 from twofold.crypto.argon2 import ONLY_FOR_TESTING
-from twofold.keys.keyring import Keyring
 from twofold.stores.memory import MemoryStore
 from twofold.verifier import Verifier
 
@@ -34,8 +33,9 @@ async def open_for_test(folder: Path, clock: SetClock | None = None, *, seed: in
 async def open_in_memory(clock: SetClock | None = None, **settings: Any) -> Deployment:
     """The same over the store in memory."""
     store, entropy, clock = MemoryStore(), RepeatableEntropy(), clock or SetClock()
-    keyring = await Keyring.open(store, PlainProvider(), clock, entropy)
-    return Deployment(Settings(**settings), store, keyring, clock=clock, entropy=entropy, argon2=ONLY_FOR_TESTING)
+    chosen = Settings(**{"key_provider": "plain:", **settings})
+    keyring = await open_keyring(chosen, store, PlainProvider(), clock=clock, entropy=entropy)
+    return Deployment(chosen, store, keyring, clock=clock, entropy=entropy, argon2=ONLY_FOR_TESTING)
 
 
 def phone_of(pending: Pending) -> Phone:

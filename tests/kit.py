@@ -13,7 +13,8 @@ from twofold.core.decision import (
 )
 from twofold.crypto import seal as sealing
 from twofold.crypto.otp import Algorithm, code_at, step_at
-from twofold.errors import DataKeyMissing, Unavailable
+from twofold.errors import DataKeyMissing, KeyRefused, Unavailable
+from twofold.key_ports import Unwrapping, Wrapping
 
 START_S = 1_700_000_010
 RFC_SECRET = b"12345678901234567890"
@@ -85,21 +86,38 @@ class MemorySeals:
 
 
 class PlainProvider:
-    """A key provider that hides nothing; `is_down` stands for one that cannot be reached."""
+    """A key provider that hides nothing. While `fault` is set, every call raises it; `asked` lists the calls."""
 
-    def __init__(self) -> None:
-        self.is_down = False
+    def __init__(self, name: str = "plain") -> None:
+        self.name = name
+        self.fault: Unavailable | None = None
+        self.asked: list[tuple[str, str]] = []
 
-    async def wrap(self, key: bytes, *, key_id: str) -> bytes:
-        return key_id.encode() + key
+    async def wrap(self, key: bytes, *, key_id: str) -> Wrapping:
+        self._note("wrap", key_id)
+        return Wrapping(f"{self.name}|{key_id}|".encode() + key, f"{self.name}-{len(self.asked)}")
 
-    async def unwrap(self, wrapped: bytes, *, key_id: str) -> bytes:
-        if self.is_down or not wrapped.startswith(key_id.encode()):
-            raise Unavailable("the provider is down")
-        return wrapped.removeprefix(key_id.encode())
+    async def unwrap(self, wrapped: bytes, *, key_id: str) -> Unwrapping:
+        self._note("unwrap", key_id)
+        head = f"{self.name}|{key_id}|".encode()
+        if not wrapped.startswith(head):
+            raise KeyRefused(f"{key_id} is not a key of the {self.name} provider")
+        return Unwrapping(wrapped.removeprefix(head), f"{self.name}-{len(self.asked)}")
+
+    async def watch(self) -> None:
+        if isinstance(self.fault, KeyRefused):
+            raise self.fault
 
     def describe(self) -> str:
-        return "the plain provider"
+        return f"the {self.name} provider"
+
+    async def close(self) -> None:
+        pass
+
+    def _note(self, call: str, key_id: str) -> None:
+        self.asked.append((call, key_id))
+        if self.fault is not None:
+            raise self.fault
 
 
 @dataclass

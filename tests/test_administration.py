@@ -11,6 +11,7 @@ from tests.kit import Phone, SetClock, wrong_code
 
 from twofold.administration import PAGE_PEOPLE, REASON_MAX, Administration, check_reason
 from twofold.bootstrap import Deployment
+from twofold.core.account import DEPLOYMENT
 from twofold.core.administration import INVITATION_TTL_S
 from twofold.core.attempt import Context
 from twofold.core.clock import MICROS_PER_S, in_seconds
@@ -19,7 +20,7 @@ from twofold.core.factor import read_answer
 from twofold.core.idempotency import IdempotencyKey
 from twofold.core.sign_in import Bearer
 from twofold.core.verdict import Question
-from twofold.engine import DEPLOYMENT, Caller, NotProven
+from twofold.engine import Caller, NotProven
 from twofold.errors import InvalidInput, Refused, SessionEnded
 from twofold.sign_in import Guest
 

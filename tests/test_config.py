@@ -266,11 +266,13 @@ def test_the_database_is_a_file_and_a_password_in_another_url_is_not_repeated(tm
         assert "hunter2" not in str(error.value)
 
 
-def test_the_key_is_in_a_file() -> None:
-    assert Settings(key_provider="file:/etc/twofold.key").key_file == Path("/etc/twofold.key")
-    for provider in ("file:", "aws-kms:x", "/etc/twofold.key", ""):
-        with pytest.raises(ConfigurationError, match="KEY_PROVIDER"):
-            _ = Settings(key_provider=provider).key_file
+def test_the_key_is_in_a_file_or_somewhere_else(tmp_path: Path) -> None:
+    assert load(tmp_path, KEY_PROVIDER="file:/etc/twofold.key").key_file == Path("/etc/twofold.key")
+    assert load(tmp_path, KEY_PROVIDER="aws-kms:alias/twofold").key_file is None
+    for provider in ("file:", "/etc/twofold.key", "c2VjcmV0"):
+        with pytest.raises(ConfigurationError, match="KEY_PROVIDER") as refused:
+            load(tmp_path, KEY_PROVIDER=provider)
+        assert provider == "file:" or provider not in str(refused.value), "it may be the key itself"
 
 
 def test_a_test_clock_goes_with_a_loopback_address(tmp_path: Path) -> None:

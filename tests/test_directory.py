@@ -8,13 +8,13 @@ from tests.deployments import add_phone, open_for_test, open_in_memory, phone_of
 from tests.kit import SetClock, wrong_code
 
 from twofold.bootstrap import Deployment
-from twofold.core.account import Contact
+from twofold.core.account import Authenticator, Contact
 from twofold.core.decision import Rejected, Throttled, Tried, Verified
 from twofold.credentials import OtpParameters
 from twofold.crypto.otp import code_at
 from twofold.directory import Directory, ProfileInput, contact_digest
 from twofold.engine import Caller
-from twofold.errors import InvalidInput, Refused
+from twofold.errors import InvalidInput, Refused, Unavailable
 
 ADMIN = Caller(is_admin=True)
 SECRET = b"12345678901234567890"
@@ -292,7 +292,15 @@ async def test_a_late_clock_is_found_by_whatever_seed_can_be_opened(
 ) -> None:
     gone, _ = await add_phone(deployment.verifier, "alice", clock)
     phone, _ = await add_phone(deployment.verifier, "alice", clock, caller=ADMIN)
-    monkeypatch.setattr(directory._credentials, "is_available", lambda _, authenticator: authenticator.id != gone.id)
+    opener = directory._credentials
+    open_otp = opener.read_otp
+
+    def open_all_but_one(account_id: str, authenticator: Authenticator) -> OtpParameters:
+        if authenticator.id == gone.id:
+            raise Unavailable("its key is gone")
+        return open_otp(account_id, authenticator)
+
+    monkeypatch.setattr(opener, "read_otp", open_all_but_one)
     late = await directory.find_late_clock("alice", phone.code(clock.now(), ahead=-20), ADMIN)
     assert late == Tried("fits_with_clock_off", phone.id, steps=-20, clock_offset_s=-600)
     assert (await directory.find_late_clock("alice", gone.code(clock.now(), ahead=-20), ADMIN)) == Tried("fits_nothing")
@@ -362,8 +370,6 @@ async def test_an_account_under_a_data_key_that_is_not_in_memory_yet_is_shown_as
 ) -> None:
     await add_phone(deployment.verifier, "alice", clock)
     await directory.put("alice", ProfileInput("Alice"))
-    keyring, key_id = deployment.keyring, deployment.keyring.active_key_id
-    keyring._ciphers.pop(key_id)
-    keyring._plain.pop(key_id)
+    deployment.keyring._opened.clear()
     view = await directory.get("alice")
     assert (view.state, view.display_name) == ("active", "Alice")

@@ -123,7 +123,8 @@ def served(tmp_path: Path, require_program: Callable[[str], str]) -> Iterator[Sh
 
 
 @pytest.mark.parametrize(
-    "page", ["api.md", "howto/api-from-anything.md", "howto/passkey-address.md", "howto/run-a-server.md"]
+    "page",
+    ["api.md", "howto/api-from-anything.md", "howto/backup.md", "howto/passkey-address.md", "howto/run-a-server.md"],
 )
 def test_commands_print_what_the_page_shows(page: str, served: Shell) -> None:
     for step in steps(DOCS / page):

@@ -14,7 +14,6 @@ from twofold.core.decision import Decision, Done, Rejected, Stale, Throttled, Ve
 from twofold.core.idempotency import IdempotencyKey
 from twofold.engine import LOCAL, TRIES_MAX, Caller, Engine
 from twofold.errors import Busy, DataKeyMissing, KeyRetired, Refused, TamperedRecord, Unavailable
-from twofold.ports import WrappedKey
 
 ADMIN = Caller(is_admin=True)
 
@@ -51,13 +50,15 @@ def failing(*errors: Exception) -> Callable[[Account | None, Call], Decision]:
     return decide
 
 
-async def rotate_data_key(deployment: Deployment, clock: SetClock, key_id: str = "data-2") -> None:
+async def rotate_data_key(deployment: Deployment, clock: SetClock) -> str:
     """Another process makes a new data key and retires the one in use; this one has not read them yet."""
     clock.advance(1)
     keyring = deployment.keyring
-    wrapped = await keyring._provider.wrap(b"2" * 32, key_id=key_id)
-    fresh = WrappedKey(key_id, "data", "active", wrapped, clock.now())
-    await deployment.store.add_keys([fresh], retire=[keyring.active_key_id])
+    fresh, old = await keyring.make("data", "test"), keyring.row(keyring.active_key_id)
+    assert old is not None
+    retired = msgspec.structs.replace(old, state="decrypt_only", retired_at=clock.now())
+    assert await deployment.store.change_keys([(None, fresh), (old, retired)])
+    return fresh.id
 
 
 async def test_each_try_has_the_time_and_randomness_of_its_own(deployment: Deployment, clock: SetClock) -> None:
@@ -103,10 +104,10 @@ async def test_a_data_key_of_another_process_is_fetched_and_the_attempt_goes_on(
     deployment: Deployment, clock: SetClock
 ) -> None:
     phone, _ = await add_phone(deployment.verifier, "alice", clock)
-    await rotate_data_key(deployment, clock)
+    fresh = await rotate_data_key(deployment, clock)
     # What this process seals with is not active any more: the commit refuses it, and it is sealed again.
     second, _ = await add_phone(deployment.verifier, "alice", clock, caller=ADMIN)
-    assert deployment.keyring.active_key_id == "data-2"
+    assert deployment.keyring.active_key_id == fresh
     for its in (phone, second):
         assert isinstance(
             await deployment.verifier.verify("alice", code=its.code(clock.now()), authenticator_id=its.id), Verified
@@ -115,9 +116,7 @@ async def test_a_data_key_of_another_process_is_fetched_and_the_attempt_goes_on(
 
 async def test_a_key_that_is_not_in_memory_is_fetched(deployment: Deployment, clock: SetClock) -> None:
     phone, _ = await add_phone(deployment.verifier, "alice", clock)
-    keyring, key_id = deployment.keyring, deployment.keyring.active_key_id
-    keyring._ciphers.pop(key_id)
-    keyring._plain.pop(key_id)
+    deployment.keyring._opened.clear()
     assert isinstance(await deployment.verifier.verify("alice", code=phone.code(clock.now())), Verified)
 
 
@@ -152,6 +151,7 @@ async def test_a_refusal_that_was_kept_is_raised_again(deployment: Deployment) -
     await deployment.verifier.accounts.put("alice")
     keyed = Caller(idempotency=IdempotencyKey(b"k" * 16, b"b" * 16, b"secret"))
     decide = failing(Refused("conflict", "no"))
+    await deployment.keyring.fetch(DataKeyMissing(deployment.keyring.active_key_id))
     for _ in range(2):
         with pytest.raises(Refused) as refused:
             await engine_of(deployment).decide("alice", decide, keyed)

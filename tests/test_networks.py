@@ -9,9 +9,10 @@ from tests.deployments import open_for_test, open_in_memory
 from tests.kit import SetClock
 
 from twofold.bootstrap import Deployment
+from twofold.core.account import DEPLOYMENT
 from twofold.core.attempt import Context
 from twofold.core.clock import MICROS_PER_S
-from twofold.engine import DEPLOYMENT, Caller
+from twofold.engine import Caller
 from twofold.errors import InvalidInput
 from twofold.networks import BLOCK_S, BLOCK_S_MAX, HOURS_MAX, READ_EVERY_S, REASON_MAX, STRIKES_KEPT_S, Networks
 

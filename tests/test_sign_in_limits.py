@@ -13,7 +13,7 @@ from tests.deployments import open_for_test, open_in_memory
 from tests.kit import SetClock
 
 from twofold.bootstrap import Deployment
-from twofold.engine import DEPLOYMENT
+from twofold.core.account import DEPLOYMENT
 from twofold.errors import Busy
 from twofold.hash_pool import PER_ADDRESS_MAX
 from twofold.networks import Networks

@@ -42,6 +42,7 @@ class Walk:
         yield from self.acting_with_a_passkey()
         yield from self.links()
         yield from self.refusals()
+        yield from self.reset_of_many()
 
     @property
     def ada(self) -> Person:
@@ -328,6 +329,30 @@ class Walk:
         for _ in range(11):
             gus.give_password("wrong password 1")
         yield "sign-in-too-often", visitor
+
+    def reset_of_many(self) -> Iterator[Stop]:
+        self.clock.advance(15 * 60)
+        done = self.server.command("account", "reset", "--all", "--grace", "14")
+        assert done.returncode == 0, done.stderr
+        ada, visitor = self.ada, self.ada.visitor
+        visitor.open("/sign-in")
+        ada.give_password()
+        ada.give_code()
+        yield "reset-who-it-is", visitor
+        visitor.send(code=ada.fresh_code())
+        yield "reset-choice", visitor
+        visitor.open("/security")
+        yield "reset-security", visitor
+        visitor.open("/admin")
+        yield "reset-admin", visitor
+        visitor.open("/admin/people?show=stopping")
+        yield "reset-people", visitor
+        visitor.open("/admin/people/cy")
+        yield "reset-person", visitor
+        self.clock.advance(14 * 86_400)
+        visitor.open("/sign-in")
+        ada.give_password()
+        yield "reset-over", visitor
 
     def invited(self, name: str) -> Person:
         """Somebody who enrolled elsewhere."""

@@ -10,14 +10,15 @@ from contextlib import suppress
 from typing import cast
 
 from twofold.core import administration
-from twofold.core.account import Account, Role, new_deployment
+from twofold.core.account import DEPLOYMENT, Account, Role, new_deployment
 from twofold.core.activity import Activity
 from twofold.core.attempt import Call
 from twofold.core.clock import in_seconds
 from twofold.core.decision import Decision, Done
 from twofold.core.idempotency import is_kept
+from twofold.core.mass_reset import remove_stopped
 from twofold.directory import AccountView, Directory
-from twofold.engine import DEPLOYMENT, LOCAL, Caller, Engine
+from twofold.engine import LOCAL, Caller, Engine
 from twofold.errors import InvalidInput, Refused, TamperedRecord
 from twofold.ports import AccountCounts, AccountPages
 from twofold.sign_in import make_name
@@ -44,7 +45,7 @@ class Administration:
     async def has_administrator(self) -> bool:
         """Whether somebody administers this deployment already, with a second factor."""
         for row in await self._pages.page_accounts(role="administrator", state="active", limit=PAGE_PEOPLE):
-            account = await self._engine.accounts.load(row.account_id)
+            account = await self._engine.load(row.account_id)
             if account is not None and account.role == "administrator" and account.has_second_factor:
                 return True
         return False
@@ -56,7 +57,7 @@ class Administration:
         while rows := await self._pages.page_accounts(role="administrator", after=after, limit=PAGE_PEOPLE):
             after = rows[-1].account_id
             for row in rows:
-                account = await self._engine.accounts.load(row.account_id)
+                account = await self._engine.load(row.account_id)
                 if account is not None and account.id != account_id and not account.is_bound:
                     with suppress(Refused):
                         await self.set_role(account.id, "", caller=caller)
@@ -76,10 +77,11 @@ class Administration:
         state: str | None = None,
         role: str | None = None,
         factor: str | None = None,
+        stops_by: int | None = None,
     ) -> Sequence[AccountView]:
         """The next people in order of name: one more than a page if there are more."""
         rows = await self._pages.page_accounts(
-            after=after, search=search, state=state, role=role, factor=factor, limit=limit
+            after=after, search=search, state=state, role=role, factor=factor, stops_by=stops_by, limit=limit
         )
         views = []
         for row in rows:
@@ -91,13 +93,13 @@ class Administration:
         """A person as she may be shown, and her account: None where that cannot be trusted. Raises `Refused`."""
         view = await self._directory.get(account_id)
         try:
-            return view, await self._engine.accounts.load(account_id)
+            return view, await self._engine.load(account_id)
         except TamperedRecord:
             return view, None  # looking at it has raised the alarm
 
     async def latest_alarms(self) -> Sequence[Activity]:
         """What happened to the deployment in the last 30 days that should be looked into, newest first."""
-        deployment = await self._engine.accounts.load(DEPLOYMENT)
+        deployment = await self._engine.load(DEPLOYMENT)
         if deployment is None:
             return ()
         newest = await self._directory.latest_activity(deployment, count=ALARMS_LOOKED_AT)
@@ -113,7 +115,7 @@ class Administration:
     async def is_taken(self, name: str, *, caller: Caller) -> bool:
         """Whether there is a person of that name, unless it is by this very call, which is repeated. Raises
         `InvalidInput`."""
-        account = await self._engine.accounts.load(make_name(name))
+        account = await self._engine.load(make_name(name))
         return account is not None and not is_kept(account, caller.idempotency, self._engine.clock.now())
 
     async def invite(self, name: str, *, role: Role = "", caller: Caller) -> tuple[str, str]:
@@ -164,6 +166,17 @@ class Administration:
         """Nobody signs in to a disabled account, and whoever is signed in is not any more. Raises `Refused`."""
         self._check_other(account_id, caller)
         await self._directory.record_event(account_id, "disabled" if is_disabled else "enabled", caller=caller)
+
+    async def remove_stopped(self) -> None:
+        """Write down what every decision goes by already: what stopped at the end of a grace is not there any more.
+        Lists and counts go by what is written."""
+        after = ""
+        now = self._engine.clock.now()
+        while rows := await self._pages.page_accounts(after=after, stops_by=now, limit=PAGE_PEOPLE):
+            after = rows[-1].account_id
+            for row in rows:
+                with suppress(Refused, TamperedRecord):  # deleted a moment ago; looking at it has raised the alarm
+                    await self._engine.decide(row.account_id, remove_stopped, LOCAL)
 
     async def _do(self, account_id: str, decide: administration.Decide, caller: Caller) -> Done:
         self._check_other(account_id, caller)

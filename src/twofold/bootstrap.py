@@ -12,7 +12,7 @@ from twofold import setup_link
 from twofold.administration import Administration
 from twofold.applications import ApplicationKeys
 from twofold.clocks import SystemEntropy, system_clock
-from twofold.config import Settings, is_loopback
+from twofold.config import Settings, environment, is_loopback
 from twofold.core.codec import Codec
 from twofold.core.sign_in import DEFAULT_LIMITS, STRICT_LIMITS
 from twofold.credentials import Credentials
@@ -20,25 +20,32 @@ from twofold.crypto.argon2 import RECOMMENDED, Argon2
 from twofold.delivery import Delivery
 from twofold.directory import Directory
 from twofold.engine import Engine
-from twofold.errors import ConfigurationError, Unavailable
+from twofold.errors import ConfigurationError, TwofoldError
 from twofold.factors import FACTORS
 from twofold.factors.webauthn import ANY_CREDENTIAL, Policy
 from twofold.fido_metadata import load_trust
 from twofold.hash_pool import HashPool
 from twofold.inspection import Inspection
-from twofold.keys.file import FileKeyProvider
+from twofold.key_audit import KeyAudit
+from twofold.key_ports import KeyProvider
 from twofold.keys.keyring import Keyring
+from twofold.keys.masters import Masters
+from twofold.keys.node import ThisNode
+from twofold.keys.providers import open_provider
 from twofold.keys.receipts import KeyringReceipts
+from twofold.keys.rotation import Rotation
+from twofold.mass_reset import MassReset
 from twofold.networks import Networks
 from twofold.passkeys import Passkeys
 from twofold.ports import Clock, Entropy
 from twofold.relying_party import find_own
+from twofold.resealing import Resealing
 from twofold.senders.log import LogSender
 from twofold.sign_in import SignIn
 from twofold.sign_in_limits import SignInLimits
 from twofold.stores.memory import MemoryStore
 from twofold.stores.sqlite import SqliteStore
-from twofold.upkeep import upkeep
+from twofold.upkeep import KeyUpkeep, upkeep
 from twofold.verifier import Verifier
 
 Store = MemoryStore | SqliteStore
@@ -59,13 +66,11 @@ class Deployment:
         argon2: Argon2,
         public_url: str | None = None,
         policy: Policy = ANY_CREDENTIAL,
+        role: str = "embedded",
     ) -> None:
-        self.settings = settings
+        self.settings, self.store, self.keyring = settings, store, keyring
+        self.clock, self.entropy = clock, entropy
         self.public_url = public_url or settings.public_url or DEFAULT_URL
-        self.store = store
-        self.keyring = keyring
-        self.clock = clock
-        self.entropy = entropy
         #: Whose passkeys Twofold's own pages ask for; None where browsers make none.
         self.relying_party = find_own(self.public_url)
         self.receipts = KeyringReceipts(keyring, self.public_url)
@@ -101,22 +106,31 @@ class Deployment:
         self.sign_in_limits = SignInLimits(engine, self.networks)
         self.sign_in = SignIn(engine, credentials, directory, store, self.sign_in_limits, passkeys=passkeys)
         self.administration = Administration(engine, self.verifier.accounts, store)
+        self.mass_reset = MassReset(engine, self.verifier.accounts, store, codec, keyring.rows)
         self.applications = ApplicationKeys(store, keyring, engine)
-        self.inspection = Inspection(store, credentials, codec)
+        self.inspection = Inspection(store, credentials, codec, keyring)
         self.delivery = Delivery(store, LogSender(), clock)
+        self.node = ThisNode(keyring, store)
+        self.key_audit = KeyAudit(engine, store, keyring.masters.trace, role=role, node=self.node.id)
+        self.rotation = Rotation(keyring, self.node, self.key_audit.record)
+        self.resealing = Resealing(engine, store, keyring)
         self._upkeep = AsyncExitStack()
 
     async def begin_upkeep(self) -> None:
         """Deliver messages and watch the keys from now on, until `close`."""
-        await self._upkeep.enter_async_context(upkeep(self.delivery, self.keyring, self.sign_in))
+        keys = KeyUpkeep(self.keyring, self.node, self.key_audit, self.rotation, self.resealing, limits=self.store)
+        await self._upkeep.enter_async_context(upkeep(self.delivery, keys, self.sign_in, self.administration))
 
     async def close(self) -> None:
         """Finish what is under way and let the database go."""
         await self._upkeep.aclose()
-        with suppress(Unavailable):
+        with suppress(TwofoldError):
             await self.sign_in.record_refused()
+        with suppress(TwofoldError):
+            await self.key_audit.record_uses()
         self._pool.close()
         self.store.close()
+        await self.keyring.close()
 
 
 async def open_deployment(
@@ -127,20 +141,21 @@ async def open_deployment(
     argon2: Argon2 = RECOMMENDED,
     default_url: str = DEFAULT_URL,
     registers_passkeys: bool = False,
+    role: str = "embedded",
 ) -> Deployment:
     """Open the database of these settings, or make it. The public URL is that of the settings, else what the set-up
     page stored, else `default_url`. What `registers_passkeys` reads the files by which their makers are believed.
-    Raises `ConfigurationError`, one line."""
+    `role` is what this process does, for the audit of its keys. Raises `ConfigurationError`, one line."""
     clock = clock or system_clock(settings.test_clock)
     entropy = entropy or SystemEntropy()
     path = settings.sqlite_path
     if settings.database_url is None:
         make_private_folder(settings.data_dir)
     is_new = not path.exists() or path.stat().st_size == 0
-    provider = FileKeyProvider.open(settings.key_file, entropy, may_create=is_new)
+    provider = open_provider(settings.key_address, entropy, environment(), may_create=is_new)
     store = SqliteStore.open(path)
     try:
-        keyring = await Keyring.open(store, provider, clock, entropy)
+        keyring = await open_keyring(settings, store, provider, clock=clock, entropy=entropy)
         stored_url = await setup_link.read_public_url(store, keyring)
         public_url = settings.public_url or stored_url or default_url
         if settings.test_clock is not None and not is_loopback(urlsplit(public_url).hostname):
@@ -151,8 +166,28 @@ async def open_deployment(
         store.close()
         raise
     return Deployment(
-        settings, store, keyring, clock=clock, entropy=entropy, argon2=argon2, public_url=public_url, policy=policy
+        settings,
+        store,
+        keyring,
+        clock=clock,
+        entropy=entropy,
+        argon2=argon2,
+        public_url=public_url,
+        policy=policy,
+        role=role,
     )
+
+
+async def open_keyring(
+    settings: Settings, store: Store, provider: KeyProvider, *, clock: Clock, entropy: Entropy
+) -> Keyring:
+    """The keyring of a store, opened by this provider; raises `ConfigurationError`."""
+
+    def open_another(address: str, may_create: bool) -> KeyProvider:
+        return open_provider(address, entropy, environment(), may_create=may_create)
+
+    masters = Masters(provider, settings.key_address, open_another, clock=clock, entropy=entropy)
+    return await Keyring.open(store, masters, clock, entropy, mode=settings.data_keys)
 
 
 def read_policy(settings: Settings, now: int) -> Policy:
@@ -166,7 +201,7 @@ def read_policy(settings: Settings, now: int) -> Policy:
 @asynccontextmanager
 async def deployment(settings: Settings, *, default_url: str = DEFAULT_URL) -> AsyncIterator[Deployment]:
     """`open_deployment` for a `with` block."""
-    opened = await open_deployment(settings, default_url=default_url, registers_passkeys=True)
+    opened = await open_deployment(settings, default_url=default_url, registers_passkeys=True, role="serve")
     try:
         yield opened
     finally:

@@ -15,6 +15,7 @@ from twofold.bootstrap import Deployment
 from twofold.commands.account import account
 from twofold.commands.apikey import apikey
 from twofold.commands.audit import audit
+from twofold.commands.backup import backup, restore
 from twofold.commands.doctor import doctor
 from twofold.commands.importing import import_file
 from twofold.commands.keys import keys
@@ -68,5 +69,5 @@ async def _new_setup_link(deployment: Deployment) -> str:
     return await new_link(deployment.store, deployment.keyring, deployment.clock, deployment.entropy, url)
 
 
-for command in (account, apikey, keys, audit, doctor, import_file):
+for command in (account, apikey, keys, audit, backup, restore, doctor, import_file):
     main.add_command(command)

@@ -28,6 +28,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 #: What no name of a host has in it; names of other scripts are written in their ASCII form, `xn--…`.
 _NO_HOST = re.compile(r"[^a-z0-9._:-]")
 _NO_PROXIES = "none"
+#: What is read from the environment where it is used, and kept in no struct: secrets, and what leads to them.
+_ELSEWHERE = ("master_key", "key_passphrase", "backup_passphrase", "pkcs11_pin", "pkcs11_module")
 _MAIL_ADDRESS = re.compile(r"[^\s@:;,<>\"]+@[^\s@:;,<>\"]+")
 #: A word and a colon, no blank behind it: whatever kind of link it is, a browser may act on it.
 _LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?! )")
@@ -40,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     database_url: str | None = None
     public_url: str | None = None
     key_provider: str | None = None
+    data_keys: Literal["shared", "per-seed"] = "shared"
     issuer: str = "Twofold"
     profile: Profile = "default"
     tls_cert: Path | None = None
@@ -64,14 +67,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Path(path[1:])
 
     @property
-    def key_file(self) -> Path:
-        """Where the master key is: `twofold.key` in the data folder unless KEY_PROVIDER says another file."""
-        if self.key_provider is None:
-            return self.data_dir / "twofold.key"
-        kind, _, path = self.key_provider.partition(":")
-        if kind != "file" or not path:
-            raise ConfigurationError(f"KEY_PROVIDER {self.key_provider!r}: expected file:/path/to/twofold.key")
-        return Path(path)
+    def key_address(self) -> str:
+        """Where the master key is (`twofold.keys.uri`): `twofold.key` in the data folder unless KEY_PROVIDER says."""
+        return self.key_provider or f"file:{self.data_dir / 'twofold.key'}"
+
+    @property
+    def key_file(self) -> Path | None:
+        """The file of the master key, where it is in one."""
+        kind, _, path = self.key_address.partition(":")
+        return Path(path) if kind == "file" else None
 
     @property
     def proxy_networks(self) -> tuple[Network, ...] | None:
@@ -115,6 +119,7 @@ def load_settings(environment: Mapping[str, str], **flags: object) -> tuple[Sett
     ):
         raise ConfigurationError("TEST_CLOCK is for tests only: PUBLIC_URL must be a loopback address with it")
     _check_tls(settings)
+    _check_key_address(settings.key_address)
     _ = settings.proxy_networks
     return settings, warnings
 
@@ -172,6 +177,13 @@ def _check_tls(settings: Settings) -> None:
         raise ConfigurationError(f"PUBLIC_URL {settings.public_url!r}: expected https:// together with TLS_CERT")
 
 
+def _check_key_address(address: str) -> None:
+    kind, colon, place = address.partition(":")
+    if not colon or (kind == "file" and not place):
+        # What somebody gave in place of an address may be a key itself: it is not repeated.
+        raise ConfigurationError("KEY_PROVIDER: expected kind:place, such as file:/path/to/twofold.key")
+
+
 def _check_proxy(text: str) -> Network:
     try:
         network: Network = ipaddress.ip_network(text)
@@ -220,7 +232,7 @@ def _read_environment(environment: Mapping[str, str], warnings: list[str]) -> di
                 values[name.removesuffix("_file")] = Path(value).read_text().strip()
             except OSError as error:
                 raise ConfigurationError(f"{variable}: {value} cannot be read ({error.strerror})") from None
-        else:
+        elif name.removesuffix("_file") not in _ELSEWHERE:
             warnings.append(_unknown(variable, name, PREFIX))
     return values
 

@@ -6,7 +6,7 @@ Everything that needs randomness, a data key or the hash pool before a decision 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 import msgspec
@@ -19,7 +19,7 @@ from twofold.core.factor import Answer, Proof, Right
 from twofold.core.verification import SEED_FIELD
 from twofold.crypto.argon2 import RECOMMENDED, SALT_BYTES, Argon2
 from twofold.crypto.otp import COUNTER_MAX, DIGITS_MAX, DIGITS_MIN, PERIOD_S_MAX, PERIOD_S_MIN, Algorithm
-from twofold.crypto.seal import NONCE_BYTES
+from twofold.crypto.seal import NONCE_BYTES, read_key_id
 from twofold.errors import DataKeyMissing, InvalidInput, Unavailable
 from twofold.factors import otpauth
 from twofold.factors.hotp import Hotp
@@ -93,20 +93,18 @@ class Credentials:
 
     def new_otp(self, account_id: str, authenticator_id: str, factor: OtpFactor, otp: OtpParameters) -> NewCredential:
         """The seed, sealed for this authenticator of this account."""
-        key_id = self._keys.active_key_id
         sealed = self._seal_seed(otp.secret, account_id, authenticator_id)
         if factor == "totp":
             credential = _TOTP.new_credential(sealed, algorithm=otp.algorithm, digits=otp.digits, period_s=otp.period_s)
         else:
             credential = _HOTP.new_credential(sealed, algorithm=otp.algorithm, digits=otp.digits, counter=otp.counter)
-        return NewCredential(authenticator_id, factor, credential, key_id)
+        return NewCredential(authenticator_id, factor, credential, read_key_id(sealed))
 
     def new_yubico_otp(self, account_id: str, authenticator_id: str, key: YubicoKey) -> NewCredential:
         """A YubiKey's secrets, sealed for this authenticator of this account."""
-        key_id = self._keys.active_key_id
         sealed = self._seal_seed(key.seed, account_id, authenticator_id)
         credential = _YUBICO_OTP.new_credential(key.public_id, sealed)
-        return NewCredential(authenticator_id, _YUBICO_OTP.name, credential, key_id)
+        return NewCredential(authenticator_id, _YUBICO_OTP.name, credential, read_key_id(sealed))
 
     def read_otp(self, account_id: str, authenticator: Authenticator) -> OtpParameters:
         """The seed and its parameters, for showing a pending enrollment again or testing a code."""
@@ -118,19 +116,29 @@ class Credentials:
         secret = self._open_seed(hotp.sealed_seed, account_id, authenticator.id)
         return OtpParameters(secret, hotp.algorithm, hotp.digits, counter=hotp.counter)
 
+    def read_otps(self, account: Account) -> Iterator[tuple[Authenticator, OtpParameters]]:
+        """The account's seeds and their parameters, without those that cannot be opened."""
+        for authenticator in account.authenticators:
+            if authenticator.factor not in ("totp", "hotp"):
+                continue
+            try:
+                yield authenticator, self.read_otp(account.id, authenticator)
+            except DataKeyMissing:
+                raise
+            except Unavailable:
+                continue
+
     def has_seed(self, account: Account, secret: bytes) -> bool:
         """Whether one of the account's authenticators has this seed: each code would be good once for each of them."""
-        seeds = [
-            self.read_otp(account.id, a).secret
-            for a in account.authenticators
-            if a.factor in ("totp", "hotp") and self.is_available(account.id, a)
-        ]
-        return any(hmac.compare_digest(seed, secret) for seed in seeds)
+        return any(hmac.compare_digest(otp.secret, secret) for _, otp in self.read_otps(account))
 
-    def is_available(self, account_id: str, authenticator: Authenticator) -> bool:
-        """Whether what it keeps can be opened; raises `DataKeyMissing` to be asked again."""
+    def is_available(self, authenticator: Authenticator) -> bool:
+        """Whether the key under which its seed is sealed is still there; nothing is opened. Raises `DataKeyMissing` to
+        be asked again."""
+        sealed = find_seed(authenticator)
         try:
-            self.check_openable(account_id, authenticator)
+            if sealed is not None:
+                self._keys.check_known(sealed)
         except DataKeyMissing:
             raise
         except Unavailable:
@@ -268,6 +276,13 @@ def find_seed(authenticator: Authenticator) -> bytes | None:
     """The sealed seed that an authenticator keeps, or None where its factor keeps none."""
     factor = _SEALING.get(authenticator.factor)
     return None if factor is None else factor.read_credential(authenticator.credential).sealed_seed
+
+
+def exchange_seed(authenticator: Authenticator, sealed: bytes) -> Authenticator:
+    """The authenticator with its seed under another seal; the seed itself is the same."""
+    kept = _SEALING[authenticator.factor].read_credential(authenticator.credential)
+    credential = msgspec.msgpack.encode(msgspec.structs.replace(kept, sealed_seed=sealed))
+    return msgspec.structs.replace(authenticator, credential=credential)
 
 
 def yubikeys_of(account: Account) -> set[str]:

@@ -31,7 +31,7 @@ from twofold.core.decision import Confirmed, Decision, Done, Tried
 from twofold.core.enrollment import NewCredential
 from twofold.core.entropy import derive
 from twofold.core.factor import read_answer
-from twofold.core.management import AccountEvent, ProfileChange
+from twofold.core.management import PROFILE_FIELD, AccountEvent, ProfileChange
 from twofold.core.throttle import COST_MIN_PPM, find_wait, refill
 from twofold.core.verification import check_usable
 from twofold.credentials import Credentials, OtpFactor, OtpParameters, yubikeys_of
@@ -44,7 +44,6 @@ from twofold.factors.webauthn import FACTOR, Webauthn, WebauthnCredential
 from twofold.factors.yubico_otp import YubicoKey
 from twofold.ports import SealingKeys
 
-PROFILE_FIELD = "accounts.profile"
 DISPLAY_NAME_MAX = 128
 GROUPS_MAX = 32
 GROUP_MAX = 64
@@ -55,7 +54,8 @@ TEST_CODE = "test_code"
 
 
 class AuthenticatorView(msgspec.Struct, frozen=True):
-    """An authenticator as it may be shown, never a secret; `passkey` if it is one. Times in microseconds, 0: never."""
+    """An authenticator as it may be shown, never a secret; `passkey` if it is one. Times in microseconds, 0: never.
+    It counts until `stops_at`."""
 
     id: str
     factor: str
@@ -64,13 +64,14 @@ class AuthenticatorView(msgspec.Struct, frozen=True):
     created_at: int
     last_used_at: int
     passkey: WebauthnCredential | None = None
+    stops_at: int = 0
 
 
 class AccountView(msgspec.Struct, frozen=True):
     """An account as it may be shown. `throttle` is that of new browsers: `open`, `delayed` or `empty`.
 
-    `is_disabled`: as a whole, by somebody who may; `state` says so too where failures did it. An open invitation works
-    until `invited_until`, in microseconds; 0 if there is none.
+    `is_disabled`: as a whole, by somebody who may; `state` says so too where failures did it. Times in microseconds, 0
+    for never: an open invitation works until `invited_until`, and at `stops_at` the first authenticator stops.
     """
 
     id: str
@@ -85,6 +86,7 @@ class AccountView(msgspec.Struct, frozen=True):
     role: Role = ""
     is_disabled: bool = False
     invited_until: int = 0
+    stops_at: int = 0
 
     @property
     def has_password(self) -> bool:
@@ -115,12 +117,7 @@ class Directory:
     """The accounts of one deployment."""
 
     def __init__(
-        self,
-        engine: Engine,
-        credentials: Credentials,
-        *,
-        is_strict: bool,
-        common_passwords: Container[str],
+        self, engine: Engine, credentials: Credentials, *, is_strict: bool, common_passwords: Container[str]
     ) -> None:
         self._engine = engine
         self._credentials = credentials
@@ -144,7 +141,7 @@ class Directory:
     async def get(self, account_id: str) -> AccountView:
         """The account as it is now; raises `Refused("not_found")`. One that cannot be trusted is `unavailable`."""
         try:
-            account = await self._engine.accounts.load(account_id)
+            account = await self._engine.load(account_id)
         except TamperedRecord as tampered:
             await self._engine.raise_alarm(account_id, tampered)
             return AccountView(account_id, "", "unavailable", (), 0, "open", None, (), ())
@@ -154,7 +151,7 @@ class Directory:
             try:
                 return self._view(account)
             except DataKeyMissing as missing:
-                await self._engine.keys.fetch(missing.key_id)
+                await self._engine.keys.fetch(missing)
 
     async def delete(self, account_id: str, *, caller: Caller = LOCAL) -> None:
         """Remove the account and all its rows; a tombstone keeps the audit chain unbroken."""
@@ -199,7 +196,7 @@ class Directory:
             return enrollment.import_authenticator(account, fresh, call, label=label)
 
         if is_rehearsal:
-            account = await self._engine.accounts.load(account_id)
+            account = await self._engine.load(account_id)
             return cast(Confirmed, decide(account, self._engine.begin(account_id, caller)).outcome)
         return cast(Confirmed, await self._engine.decide(account_id, decide, caller))
 
@@ -229,7 +226,7 @@ class Directory:
             tried = self._diagnose(account, answer.codes[0], call.now)
             return Decision(tried, account, (call.event("code.tested", finding=tried.finding),))
 
-        if await self._engine.accounts.load(account_id) is None:
+        if await self._engine.load(account_id) is None:
             raise Refused("not_found", "there is no account of that id")
         await self._count_test(b"test_code", account_id)
         return cast(Tried, await self._engine.decide(account_id, decide, caller))
@@ -274,31 +271,29 @@ class Directory:
 
     def _view(self, account: Account) -> AccountView:
         now = self._engine.clock.now()
-        account = without_expired(account, now)
         wait = find_wait(refill(account.lane, now), COST_MIN_PPM, now)
         shown = tuple(
             AuthenticatorView(
                 a.id,
                 a.factor,
                 a.label,
-                a.state if self._credentials.is_available(account.id, a) else "unavailable",
+                a.state if self._credentials.is_available(a) else "unavailable",
                 a.created_at,
                 a.last_used_at,
                 Webauthn().read_credential(a.credential) if a.factor == FACTOR and a.state != "pending" else None,
+                a.stops_at,
             )
             for a in account.authenticators
         )
-        active = [a for a in shown if a.state == "active" and a.factor not in (FIRST_FACTOR, RECOVERY)]
-        is_unavailable = account.state == "active" and not active
+        has_active = any(a.state == "active" and a.factor not in (FIRST_FACTOR, RECOVERY) for a in shown)
         profile = self._open_profile(account)
-        left = sum(codes_left(a.credential) for a in account.authenticators if a.factor == RECOVERY)
         link = account.link if account.link and account.link.purpose == "invitation" else None
         return AccountView(
             account.id,
             profile.display_name,
-            "unavailable" if is_unavailable else account.state,
+            "unavailable" if account.state == "active" and not has_active else account.state,
             shown,
-            left,
+            sum(codes_left(a.credential) for a in account.authenticators if a.factor == RECOVERY),
             "open" if wait is None else wait.state,
             None if wait is None else wait.retry_after_s,
             profile.contacts,
@@ -306,6 +301,7 @@ class Directory:
             account.role,
             account.is_disabled,
             link.expires_at if link and now < link.expires_at else 0,
+            account.stops_at,
         )
 
     def _diagnose(self, account: Account, code: str, now: int) -> Tried:
@@ -328,12 +324,9 @@ class Directory:
 
     def _look_back(self, account: Account, code: str, now: int) -> Tried:
         findings = [Tried("fits_nothing")]
-        for authenticator in account.authenticators:
-            if authenticator.factor != "totp" or authenticator.state != "active":
-                continue
-            # As in judging: one whose seed cannot be opened does not stop the others.
-            if self._credentials.is_available(account.id, authenticator):
-                otp = self._credentials.read_otp(account.id, authenticator)
+        # As in judging: one whose seed cannot be opened does not stop the others.
+        for authenticator, otp in self._credentials.read_otps(account):
+            if authenticator.factor == "totp" and authenticator.state == "active":
                 found = diagnose_late_clock(
                     otp.secret, code, algorithm=otp.algorithm, digits=otp.digits, period_s=otp.period_s, now=now
                 )

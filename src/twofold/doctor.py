@@ -24,10 +24,11 @@ import msgspec
 
 from twofold.certificate import read_certificate
 from twofold.clocks import SystemEntropy, system_clock
-from twofold.config import Settings, is_loopback
+from twofold.config import Settings, environment, is_loopback
 from twofold.errors import ConfigurationError, Unavailable
 from twofold.fido_metadata import load_trust
-from twofold.keys.file import FileKeyProvider
+from twofold.key_ports import KeyProvider
+from twofold.keys.providers import open_provider
 from twofold.relying_party import check_own, explain_none, find_own
 from twofold.stores._sqlite_file import connect
 
@@ -186,7 +187,9 @@ def check_proxies(settings: Settings) -> Finding:
 def check_modes(settings: Settings) -> Iterator[Finding]:
     """The data folder and each file in it belong to their owner alone."""
     folder = settings.data_dir
-    paths = [settings.sqlite_path, settings.key_file]
+    paths = [settings.sqlite_path]
+    if settings.key_file is not None:
+        paths.append(settings.key_file)
     if folder.is_dir():
         paths += [path for path in folder.iterdir() if path.is_file()]
         if folder.stat().st_mode & 0o077:
@@ -205,15 +208,17 @@ def check_key(settings: Settings) -> Finding:
     if not path.exists():
         return Finding("master key", "ok", "not made yet: the first start makes it with the database")
     try:
-        provider = FileKeyProvider.open(settings.key_file, SystemEntropy(), may_create=False)
+        provider = open_provider(settings.key_address, SystemEntropy(), environment())
         opened = asyncio.run(_open_keys(provider, path))
     except sqlite3.Error as error:
         # That is the database's trouble: nobody should put another key in the place of a good one for it.
         return Finding("master key", "unknown", f"not checked: the database cannot be read ({error})")
     except (ConfigurationError, Unavailable) as error:
-        mend = f"put the right {_quote([settings.key_file])} back from a backup"
+        mend = "see docs/keys.md: what to do when the provider does not open the keys"
+        if settings.key_file is not None:
+            mend = f"put the right {_quote([settings.key_file])} back from a backup"
         return Finding("master key", "problem", str(error), mend)
-    return Finding("master key", "ok", f"{settings.key_file} opens all {opened} keys of the database")
+    return Finding("master key", "ok", f"{provider.describe()} opens all {opened} keys of the database")
 
 
 def check_database(path: Path) -> Iterator[Finding]:
@@ -275,8 +280,8 @@ def _with_stored_url(settings: Settings) -> Settings:
     return msgspec.structs.replace(settings, public_url=url)
 
 
-async def _open_keys(provider: FileKeyProvider, path: Path) -> int:
-    rows = _read(path, "SELECT id, wrapped FROM keyring WHERE state <> 'destroyed'")
+async def _open_keys(provider: KeyProvider, path: Path) -> int:
+    rows = _read(path, "SELECT id, wrapped FROM keyring WHERE state <> 'destroyed' AND purpose <> 'master'")
     for key_id, wrapped in rows:
         await provider.unwrap(wrapped, key_id=key_id)
     return len(rows)

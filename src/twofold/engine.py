@@ -10,7 +10,14 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from twofold.core.account import Account, new_deployment
+from twofold.core.account import (
+    AUTHENTICATORS_MAX,
+    DEPLOYMENT,
+    FIRST_PERSON,
+    Account,
+    new_deployment,
+    without_expired,
+)
 from twofold.core.attempt import LOCAL_APPLICATION, Call, Context
 from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import Decision, Done, NeedsRecoveryCodes, Outcome, Refusal, Rejected, Stale, Throttled
@@ -25,11 +32,11 @@ from twofold.hash_pool import HashPool
 from twofold.ports import Accounts, Clock, Entropy, Limits, SealingKeys
 
 TRIES_MAX = 4
+#: Each authenticator may have a data key of its own, and a new one gets another.
+LENT_MAX = AUTHENTICATORS_MAX + 1
 _REMEMBERED_MAX = 10_000
 #: Endings that ask for slow work to be done, and then for another try.
 PREPARE_AGAIN = (Stale, NeedsRecoveryCodes)
-#: The account whose audit chain tells what happened to the deployment itself; no person can have this id.
-DEPLOYMENT = ""
 
 log = logging.getLogger("twofold")
 
@@ -97,6 +104,11 @@ class Engine:
         self._unrecorded: dict[str, int] = {}
         self._alarmed: dict[str, int] = {}
 
+    async def load(self, account_id: str) -> Account | None:
+        """The account as it counts now, for reading only; raises `TamperedRecord`."""
+        account = await self.accounts.load(account_id)
+        return account and without_expired(account, self.clock.now())
+
     def begin(self, account_id: str, caller: Caller) -> Call:
         """Time and randomness for one try."""
         return Call(
@@ -123,32 +135,46 @@ class Engine:
         Raises `Refused`, `InvalidInput`, `Busy`, `Unavailable`; to a caller with a session `SessionEnded`, `NotProven`.
         """
         asked: Outcome | None = None
-        for _ in range(TRIES_MAX):
-            try:
-                if prepare is not None:
-                    await prepare(asked)
-                call = self.begin(account_id, caller)
-                run = once(self._bind(decide, call, caller), caller.idempotency, call, self.keys)
-                decision = await self.accounts.transact(account_id, run)
-            except DataKeyMissing as missing:
-                await self.keys.fetch(missing.key_id)
-                continue
-            except KeyRetired:
-                await self.keys.refresh()
-                continue
-            except TamperedRecord as tampered:
-                await self.raise_alarm(account_id, tampered, caller)
-                raise
-            asked = decision.outcome
-            if isinstance(asked, PREPARE_AGAIN):
-                continue
-            self._count_unrecorded(account_id, decision)
-            if isinstance(asked, Refusal):
-                raise Refused(asked.code, asked.detail)
-            if caller.proof is not None and isinstance(asked, Rejected | Throttled):
-                raise NotProven(asked)
-            return asked
-        raise Busy(1, per_account=isinstance(asked, Stale))
+        # The keys of single seeds, which this attempt alone is lent.
+        lent: list[DataKeyMissing] = []
+        tries = 0
+        try:
+            while tries < TRIES_MAX:
+                try:
+                    # What is written about the keys themselves must not wait for them.
+                    if account_id >= FIRST_PERSON:
+                        self.keys.check_usable()
+                    if prepare is not None:
+                        await prepare(asked)
+                    call = self.begin(account_id, caller)
+                    run = once(self._bind(decide, call, caller), caller.idempotency, call, self.keys)
+                    decision = await self.accounts.transact(account_id, run)
+                except DataKeyMissing as missing:
+                    await self.keys.fetch(missing, subject=account_id)
+                    if missing.seed is not None:
+                        lent.append(missing)
+                    tries += missing.seed is None or len(lent) > LENT_MAX
+                    continue
+                except KeyRetired:
+                    await self.keys.refresh()
+                    tries += 1
+                    continue
+                except TamperedRecord as tampered:
+                    await self.raise_alarm(account_id, tampered, caller)
+                    raise
+                asked = decision.outcome
+                tries += 1
+                if isinstance(asked, PREPARE_AGAIN):
+                    continue
+                self._count_unrecorded(account_id, decision)
+                if isinstance(asked, Refusal):
+                    raise Refused(asked.code, asked.detail)
+                if caller.proof is not None and isinstance(asked, Rejected | Throttled):
+                    raise NotProven(asked)
+                return asked
+            raise Busy(1, per_account=isinstance(asked, Stale))
+        finally:
+            self.keys.drop(lent)
 
     def _bind(self, decide: Decide, call: Call, caller: Caller) -> Callable[[Account | None], Decision]:
         if caller.session is None:
@@ -182,7 +208,7 @@ class Engine:
         """Log that an account was changed from outside, and record it in the deployment's own chain: once a minute."""
         log.error("ALARM account=%r: %s", account_id, tampered)
         now = self.clock.now()
-        if account_id == DEPLOYMENT or now - self._alarmed.get(account_id, -(10**18)) < 60 * MICROS_PER_S:
+        if account_id < FIRST_PERSON or now - self._alarmed.get(account_id, -(10**18)) < 60 * MICROS_PER_S:
             return
         if len(self._alarmed) >= _REMEMBERED_MAX:
             self._alarmed.clear()

@@ -8,6 +8,8 @@
     ├── Unavailable           a key, a store or a provider cannot be reached: fail closed
     │   ├── DataKeyMissing    one data key is not in memory (the verifier fetches it and repeats)
     │   ├── KeyRetired        a data key was retired between sealing and commit (the verifier seals again)
+    │   ├── ProviderAway      the key provider does not answer, or not now: what is in memory serves until its time ends
+    │   ├── KeyRefused        the key provider answered and does not open this key: nothing is served from memory
     │   ├── TamperedRecord    a stored record does not carry the code that its contents demand
     │   └── OutcomeUnknown    the connection was lost while committing: it may or may not have happened
     └── ConfigurationError    a setting, a key file or a database that the program cannot start with
@@ -83,11 +85,30 @@ class Unavailable(TwofoldError):
 
 
 class DataKeyMissing(Unavailable):
-    """The data key `key_id` is not in memory."""
+    """The data key `key_id` is not in memory.
 
-    def __init__(self, key_id: str) -> None:
+    `seed`: a seed with a key of its own. It is what was sealed under that key, or empty where such a key is to be made.
+    """
+
+    def __init__(self, key_id: str, seed: bytes | None = None) -> None:
         super().__init__(f"data key {key_id} is not in memory")
         self.key_id = key_id
+        self.seed = seed
+
+
+class ProviderAway(Unavailable):
+    """The key provider did not answer in time, is throttled or failing: it may do so again by itself."""
+
+
+class KeyRefused(Unavailable):
+    """The key provider answered and does not open this key: it is another one, was taken away, or this program may not.
+
+    `request_id` is how the provider's own log calls the answer, where it has one.
+    """
+
+    def __init__(self, message: str, request_id: str = "") -> None:
+        super().__init__(message)
+        self.request_id = request_id
 
 
 class KeyRetired(Unavailable):

@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from twofold.core.account import AuditHead
+from twofold.core.account import FIRST_PERSON, Account, AuditHead
 from twofold.core.audit import ChainBreak, EventRow, verify_chain
 from twofold.core.codec import Codec, Tombstone
 from twofold.credentials import Credentials
-from twofold.engine import DEPLOYMENT
-from twofold.errors import TamperedRecord, Unavailable
-from twofold.ports import Accounts
+from twofold.errors import DataKeyMissing, TamperedRecord, Unavailable
+from twofold.ports import Accounts, SealingKeys
 
 
 class AuditReport(msgspec.Struct, frozen=True):
@@ -27,8 +26,9 @@ class AuditReport(msgspec.Struct, frozen=True):
 class Inspection:
     """Reads everything, changes nothing."""
 
-    def __init__(self, accounts: Accounts, credentials: Credentials, codec: Codec) -> None:
+    def __init__(self, accounts: Accounts, credentials: Credentials, codec: Codec, keys: SealingKeys) -> None:
         self._accounts = accounts
+        self._keys = keys
         self._credentials = credentials
         self._codec = codec
 
@@ -42,19 +42,33 @@ class Inspection:
                     continue
                 if account.id != row.account_id:
                     raise TamperedRecord(f"account {row.account_id}")
-                for authenticator in account.authenticators:
-                    self._credentials.check_openable(account.id, authenticator)
+                await self._open_all(account)
             except Unavailable as error:
                 yield row.account_id, str(error)
         for account_id in await self._accounts.orphans():
             yield account_id, "its row is gone while its events are there"
+
+    async def _open_all(self, account: Account) -> None:
+        """Open every seed; raises `Unavailable` for the first that does not open."""
+        lent: list[DataKeyMissing] = []
+        try:
+            for authenticator in account.authenticators:
+                while True:
+                    try:
+                        self._credentials.check_openable(account.id, authenticator)
+                        break
+                    except DataKeyMissing as missing:
+                        await self._keys.fetch(missing, subject=account.id)
+                        lent += [missing] if missing.seed is not None else []
+        finally:
+            self._keys.drop(lent)
 
     async def verify_audit(self) -> AuditReport:
         """Check every chain from its start to the head that its account holds."""
         accounts = events = 0
         broken: ChainBreak | None = None
         async for row in self._accounts.scan(tombstones=True):
-            accounts += row.account_id != DEPLOYMENT
+            accounts += row.account_id >= FIRST_PERSON
             try:
                 head = self._codec.load(row).head
             except TamperedRecord as error:

@@ -29,9 +29,11 @@ class PasskeyFacts(msgspec.Struct, frozen=True):
     cloned_at: int
 
 
-def find_credentials(account: Account) -> list[WebauthnCredential]:
-    """The account's confirmed credentials."""
-    return [_WEBAUTHN.read_credential(a.credential) for a in account.authenticators if _is_confirmed(a)]
+def find_credentials(account: Account, *, lasting: bool = False) -> list[WebauthnCredential]:
+    """The account's confirmed credentials; with `lasting` those alone that do not stop after a reset: the device of
+    one that stops may be used again."""
+    confirmed = (a for a in account.authenticators if _is_confirmed(a) and not (lasting and a.stops_at))
+    return [_WEBAUTHN.read_credential(a.credential) for a in confirmed]
 
 
 def is_for(authenticator: Authenticator, rp: RelyingParty) -> bool:

@@ -252,7 +252,7 @@ class Passkeys:
             ticket = msgspec.structs.replace(fresh, account_id=account.id, epoch=epoch_claim(account), allowed=allowed)
             return Decision(Asked(self._tickets.issue_ticket(ticket)))
 
-        account = await self._engine.accounts.load(account_id)
+        account = await self._engine.load(account_id)
         if caller.idempotency is None:
             asked = ask(account, self._engine.begin(account_id, caller)).outcome
         else:
@@ -334,7 +334,7 @@ class Passkeys:
         now, digest = self._engine.clock.now(), self._digest(_CREDENTIAL, credential_id)
         holder = await self._claims.claim(_CREDENTIAL, digest, account_id, now)
         if holder != account_id:
-            account = await self._engine.accounts.load(holder)
+            account = await self._engine.load(holder)
             if account is None or not holds(account, credential_id):
                 orphaned_before = now - ORPHANED_AFTER_S * MICROS_PER_S
                 await self._claims.release(_CREDENTIAL, digest, holder, made_before=orphaned_before)
@@ -345,7 +345,7 @@ class Passkeys:
         return self._engine.keys.index_digest(kind.encode(), value)
 
     async def _show(self, account_id: str, rp: RelyingParty, pending: Pending) -> PendingPasskey:
-        account = check_usable(await self._engine.accounts.load(account_id))
+        account = check_usable(await self._engine.load(account_id))
         begun = _WEBAUTHN.read_pending(pending.credential)
         view = await self._directory.get(account_id)
         options = creation_options(
@@ -354,7 +354,7 @@ class Passkeys:
             registration_challenge(begun, self._engine.clock.now()),
             rp_name=self._credentials.issuer,
             algorithms=self._policy.algorithms,
-            excluded=[describe(c) for c in find_credentials(account) if c.rp_id == rp.id],
+            excluded=[describe(c) for c in find_credentials(account, lasting=True) if c.rp_id == rp.id],
             conveyance=self._policy.conveyance,
         )
         return PendingPasskey(pending.id, pending.expires_at, options)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -14,6 +14,7 @@ from twofold.core.decision import Decision, Message, ReceiptClaims
 from twofold.core.factor import Seals
 from twofold.core.session import Session
 from twofold.core.ticket import Ticket
+from twofold.errors import DataKeyMissing
 
 
 class Clock(Protocol):
@@ -65,12 +66,14 @@ class Accounts(Protocol):
 
 class AccountCounts(msgspec.Struct, frozen=True):
     """How many accounts of people there are, deleted ones not counted. A factor counts where it is active, and only
-    named roles do."""
+    named roles do. Of so many something is `stopping` after a reset, the first at `first_stops_at`, in microseconds."""
 
     total: int
     by_state: Mapping[str, int]
     by_role: Mapping[str, int]
     by_factor: Mapping[str, int]
+    stopping: int = 0
+    first_stops_at: int = 0
 
 
 class AccountPages(Protocol):
@@ -85,8 +88,10 @@ class AccountPages(Protocol):
         state: str | None = None,
         role: str | None = None,
         search: str | None = None,
+        stops_by: int | None = None,
     ) -> Sequence[StoredAccount]:
-        """The next accounts in order of id, not checked. `search`: a part of the id, in capitals or not."""
+        """The next accounts in order of id, not checked. `search`: a part of the id, in capitals or not. `stops_by`:
+        only those with an authenticator that stops by then, in microseconds."""
         ...
 
     async def count_accounts_by(self) -> AccountCounts:
@@ -236,41 +241,24 @@ class Sender(Protocol):
         ...
 
 
-KeyState = Literal["active", "decrypt_only", "destroyed"]
-KeyPurpose = Literal["data", "integrity", "index", "ticket", "receipt"]
-
-
-class WrappedKey(msgspec.Struct, frozen=True):
-    """A key as it is stored: wrapped by the provider, useless without it."""
-
-    id: str
-    purpose: KeyPurpose
-    state: KeyState
-    wrapped: bytes
-    created_at: int
-
-
-class KeyStore(Protocol):
-    """The stored keyring."""
-
-    async def load_keys(self) -> Sequence[WrappedKey]:
-        """All keys, oldest first."""
-        ...
-
-    async def add_keys(self, keys: Sequence[WrappedKey], *, retire: Sequence[str] = (), first: bool = False) -> bool:
-        """Add keys and make others `decrypt_only`, as one step. `first`: only into an empty keyring, else False."""
-        ...
-
-    async def count_accounts(self) -> int:
-        """How many accounts there are; 0 tells that a database is new."""
-        ...
-
-
 class SealingKeys(Seals, Protocol):
-    """The keyring as the engine sees it: seals, receipts and indexes, and how to bring a missing key into memory."""
+    """The keyring as the engine sees it: seals and indexes, and how to bring a missing key into memory."""
 
-    async def fetch(self, key_id: str) -> None:
-        """Bring one missing data key into memory, or know it as gone from now on."""
+    def check_usable(self) -> None:
+        """Raise `DataKeyMissing` unless the data key in use is in memory: nothing is decided without it."""
+        ...
+
+    def check_known(self, sealed: bytes) -> None:
+        """Raise `Unavailable` if the key of a sealed value was destroyed or never was ours; opens nothing."""
+        ...
+
+    async def fetch(self, missing: DataKeyMissing, *, subject: str = "") -> None:
+        """Bring a missing data key into memory, or know it as gone from now on. That of a single seed, of the account
+        `subject`, stays until `drop`. Raises `KeyRefused`, `ProviderAway`."""
+        ...
+
+    def drop(self, missing: Iterable[DataKeyMissing]) -> None:
+        """The attempt for which these keys of single seeds were fetched is over."""
         ...
 
     async def refresh(self) -> None:
@@ -307,20 +295,4 @@ class Receipts(Protocol):
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """The public keys as a JSON Web Key Set (RFC 7517)."""
-        ...
-
-
-class KeyProvider(Protocol):
-    """What protects the data keys: a key file, a KMS, an HSM."""
-
-    async def wrap(self, key: bytes, *, key_id: str) -> bytes:
-        """The key in the form that may be stored."""
-        ...
-
-    async def unwrap(self, wrapped: bytes, *, key_id: str) -> bytes:
-        """The key; raises `Unavailable` when the provider cannot or may not."""
-        ...
-
-    def describe(self) -> str:
-        """One line for people: what it is and where."""
         ...

@@ -80,7 +80,7 @@ class SignIn:
         # A browser keeps its family and its system; another one that brings the same token has stolen it.
         if session is None or session.browser != describe_browser(user_agent):
             return None
-        account = await self._engine.accounts.load(session.account_id)
+        account = await self._engine.load(session.account_id)
         if ending := find_ending(session, account, now):
             return ending
         assert account is not None  # noqa: S101 - or the session would have ended
@@ -155,7 +155,7 @@ class SignIn:
 
     async def check_current_password(self, bearer: Bearer, password: str, guest: Guest) -> Rejected | TooMany | None:
         """Ask a person who is signed in for the password again, under the same limits; None if it is right."""
-        account = await self._engine.accounts.load(bearer.session.account_id)
+        account = await self._engine.load(bearer.session.account_id)
         context, name, now = guest.context, fold_name(bearer.session.account_id), self._engine.clock.now()
         admitted = await self._admit(name, guest, is_known=False)
         if isinstance(admitted, TooMany):
@@ -178,7 +178,7 @@ class SignIn:
     async def prepare_proof(self, bearer: Bearer, code: str, purpose: str, context: Context) -> Question:
         """The answer that proves, with the call that it comes with, who calls; recovery codes are hashed here."""
         answer = read_answer([code])
-        account = await self._engine.accounts.load(bearer.session.account_id)
+        account = await self._engine.load(bearer.session.account_id)
         if account is not None and answer.kind == "recovery":
             address = None if context.ip is None else network_of(context.ip)
             now = self._engine.clock.now()
@@ -197,7 +197,7 @@ class SignIn:
     async def find_link(self, token: str) -> tuple[Account, OneTimeLink]:
         """Whom a one-time link is for; looking does not use it up. Raises `Refused("not_found")`."""
         owner = administration.read_link_owner(token)
-        account = None if not owner else await self._engine.accounts.load(owner)
+        account = None if not owner else await self._engine.load(owner)
         link = administration.find_link(account, token, self._engine.clock.now())
         assert account is not None  # noqa: S101 - the link was found in it
         return account, link
@@ -295,7 +295,7 @@ class SignIn:
         """The account; none, to whoever gives a password, if it was changed from outside: no password is right for it,
         and only we are told why."""
         try:
-            return await self._engine.accounts.load(account_id)
+            return await self._engine.load(account_id)
         except TamperedRecord as error:
             if len(self._tampered) < _COUNTED_MAX:
                 self._tampered[account_id] = error

@@ -288,7 +288,7 @@ class Verifier:
         async def prepare(asked: Outcome | None) -> None:
             nonlocal question
             # Read first, hash, decide: the decision recognizes a proof that another attempt has made stale.
-            account = await self._engine.accounts.load(account_id)
+            account = await self._engine.load(account_id)
             if account is not None:
                 now = self._engine.clock.now()
                 is_known = find_known_browser(account, caller.context.browser, now) is not None
@@ -306,7 +306,7 @@ class Verifier:
 
     async def _may_try_three(self, account_id: str, context: Context) -> bool:
         now_s = self._engine.clock.now() // MICROS_PER_S
-        if await self._engine.accounts.load(account_id) is None:
+        if await self._engine.load(account_id) is None:
             return True  # The decision says that there is no such account; a counter for each name would fill the disk.
         # Per account too: whoever guesses from one network does not use up the tries of another, or of another person.
         network = "" if context.ip is None else network_of(context.ip)

@@ -104,3 +104,14 @@ def test_what_does_not_work_where_the_person_is_counts_for_nothing() -> None:
     alone = assess_health(ledger.account, recovery_codes_left=10, can_add_passkey=True)
     assert assess_health(both, recovery_codes_left=10, useless={"au_key"}, can_add_passkey=True) == alone
     assert codes_of(alone) == ["no_second_authenticator", "no_passkey"]
+
+
+def test_what_stops_after_a_reset_is_no_lasting_safety() -> None:
+    ledger, phone = Ledger.with_totp()
+    ledger.add(step_up=ledger.receipt(phone))
+    lasting = ledger.account.authenticators
+    account = msgspec.structs.replace(
+        ledger.account, authenticators=(msgspec.structs.replace(lasting[0], stops_at=1), *lasting[1:])
+    )
+    health = assess_health(account, recovery_codes_left=10)
+    assert (health.state, codes_of(health)) == ("fair", ["stopping", "only_phishable"])

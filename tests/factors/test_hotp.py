@@ -92,3 +92,11 @@ def test_trap_19_imported_algorithms_are_the_ones_that_count(algorithm: str) -> 
         stranger = Phone("", token.secret, "hotp", other, 8)  # type: ignore[arg-type]
         assert reason_of(ledger.verify(stranger.code_of(0))) == "wrong_code"
     assert isinstance(ledger.verify(token.press()), Verified)
+
+
+def test_after_a_restore_ten_codes_are_used_and_at_the_end_of_the_counter_none_comes_back() -> None:
+    ledger, token = a_token(counter=300)
+    credential = ledger.authenticator(token).credential
+    assert Hotp().read_credential(Hotp().after_restore(credential, ledger.clock.now())).counter == 310
+    last = Hotp().new_credential(b"sealed", counter=2**63 - 3)
+    assert Hotp().read_credential(Hotp().after_restore(last, 0)).counter == 2**63 - 1

@@ -9,7 +9,7 @@ from tests.ledger import Ledger
 from twofold.core.decision import Outcome, Rejected, Verified
 from twofold.core.factor import read_answer
 from twofold.crypto.otp import step_at
-from twofold.factors.totp import Totp
+from twofold.factors.totp import Totp, TotpCredential
 
 DAY_S = 86_400
 #: With the secret of RFC 6238 this step and the next one have the same code.
@@ -288,3 +288,45 @@ def test_a_code_that_two_steps_of_the_window_share_is_accepted_once() -> None:
     assert isinstance(ledger.verify(code), Verified)
     assert ledger.totp(phone).last_step == step + 1
     assert reason_of(ledger.verify(code)) == "code_already_used"
+
+
+# After a restore from a backup.
+
+
+def restore(ledger: Ledger, phone: Phone) -> TotpCredential:
+    """The credential after a restore now."""
+    credential = ledger.authenticator(phone).credential
+    return Totp().read_credential(Totp().after_restore(credential, ledger.clock.now()))
+
+
+def test_after_a_restore_each_step_that_could_have_been_accepted_is_used_whatever_the_drift() -> None:
+    ledger, phone = a_totp()
+    step = step_at(ledger.clock.now_s, 30)
+    after = restore(ledger, phone)
+    assert after.last_step == step + 3, "two steps of drift and one of the window"
+    assert after.accepted == tuple(range(step - 3, step + 4))
+    slow, slow_phone = a_totp(period_s=120)
+    assert restore(slow, slow_phone).last_step == step_at(slow.clock.now_s, 120) + 3
+
+
+def test_after_a_restore_with_a_clock_that_is_behind_what_was_used_stays_used() -> None:
+    ledger, phone = a_totp()
+    sign_in(ledger, phone, 0)
+    before = ledger.totp(phone)
+    ledger.clock.advance(-DAY_S)
+    assert restore(ledger, phone).last_step == before.last_step
+
+
+def test_a_restore_forgets_sightings_and_keeps_drift_and_what_was_burnt_beyond_it() -> None:
+    ledger, phone = a_totp()
+    sign_in(ledger, phone, 1)
+    sign_in(ledger, phone, 1)
+    ledger.clock.advance(DAY_S)
+    assert isinstance(send(ledger, phone, 3), Rejected)
+    assert isinstance(send(ledger, phone, 15), Rejected)
+    before = ledger.totp(phone)
+    assert before.sighting is not None
+    assert len(before.burnt) == 2
+    after = restore(ledger, phone)
+    assert (after.drift, after.sighting) == (before.drift, None)
+    assert after.burnt == before.burnt[1:]

@@ -298,3 +298,21 @@ class KeyMachine(RuleBasedStateMachine):
 
 TestKeyMachine = KeyMachine.TestCase
 TestKeyMachine.settings = settings(max_examples=60, stateful_step_count=40)
+
+
+@pytest.mark.parametrize("touches", [1, 200])
+def test_after_a_restore_all_is_used_until_the_key_was_plugged_in_ten_times_more(touches: int) -> None:
+    ledger, yubikey, authenticator_id = a_yubikey()
+    yubikey.power_ups = 41
+    for _ in range(touches):
+        typed = yubikey.touch()
+    assert isinstance(ledger.verify(typed), Verified)
+    credential = ledger.account.find(authenticator_id).credential
+    last_use = YubicoOtp().read_credential(YubicoOtp().after_restore(credential, 0)).last_use
+    assert last_use == (50 << 8) + 0xFF
+    assert YubicoOtp().read_credential(credential).last_use == (41 << 8) + touches - 1
+
+
+def test_after_a_restore_the_first_strings_of_a_key_that_was_never_used_are_used_too() -> None:
+    credential = YubicoOtp().after_restore(YubicoOtp().new_credential("cccccccfvtrl", b"sealed"), 0)
+    assert YubicoOtp().read_credential(credential).last_use == (8 << 8) + 0xFF

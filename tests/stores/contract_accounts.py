@@ -6,6 +6,7 @@ The suite is here and not beside the stores: it needs pytest, and nothing in `sr
 import asyncio
 import json
 
+import msgspec
 import pytest
 from tests.stores.examples import count, counted, data_key, delete, event, fail, look, reject
 
@@ -246,7 +247,8 @@ class AccountsContract:
     async def test_only_an_active_key_may_have_sealed_what_is_written(self, store: Store) -> None:
         await store.add_keys([data_key("d1")])
         assert counted(await store.transact("alice", count("alice", sealed_with=("d1",)))) == 1
-        await store.add_keys([data_key("d2")], retire=["d1"])
+        retired = msgspec.structs.replace(data_key("d1"), state="decrypt_only")
+        assert await store.change_keys([(None, data_key("d2")), (data_key("d1"), retired)])
         retired, sealed = await asyncio.gather(
             store.transact("alice", count("alice", Message("m1", "x", {}), sealed_with=("d2", "d1"))),
             store.transact("alice", count("alice", sealed_with=("d2",))),

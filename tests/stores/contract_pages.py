@@ -100,3 +100,25 @@ class PagesContract:
         assert await store.count_accounts_by() == AccountCounts(
             4, {"active": 2, "disabled": 1, "empty": 1}, {"administrator": 1}, {"totp": 2, "hotp": 2}
         )
+
+    async def test_who_has_to_set_up_an_authenticator_anew_is_listed_and_counted(self, store: Store) -> None:
+        await store.transact("", count(""))
+        await store.transact("a", enroll("a", "totp", "hotp", stops_at=30))
+        await store.transact("b", enroll("b", "totp"))
+        await store.transact("c", enroll("c", "hotp", role="administrator", stops_at=20))
+        await store.transact("d", enroll("d", "totp", is_disabled=True, stops_at=40))
+        assert await page(store, stops_by=19) == []
+        assert await page(store, stops_by=20) == ["c"]
+        assert await page(store, stops_by=40) == ["a", "c", "d"]
+        assert await page(store, stops_by=2**63 - 1, after="a", limit=1) == ["c"]
+        assert await page(store, stops_by=40, factor="totp", state="active") == ["a"]
+        assert await page(store, stops_by=40, role="administrator") == ["c"]
+        assert await page(store, stops_by=40, search="D") == ["d"]
+        assert await page(store) == ["a", "b", "c", "d"]
+        counts = await store.count_accounts_by()
+        assert (counts.total, counts.stopping, counts.first_stops_at) == (4, 3, 20)
+        await store.transact("c", enroll("c", "hotp"))
+        await store.transact("d", delete)
+        assert await page(store, stops_by=40) == ["a"]
+        counts = await store.count_accounts_by()
+        assert (counts.stopping, counts.first_stops_at) == (1, 30)

@@ -11,6 +11,7 @@ from tests.stores.examples import count, data_key
 
 from twofold.core.decision import ContactIndex, Message
 from twofold.errors import Unavailable
+from twofold.key_ports import Node
 from twofold.ports import Application, NetworkBlock
 
 DAY_S = 86_400
@@ -175,9 +176,55 @@ class PortsContract:
     async def test_keys_are_kept_oldest_first_and_retired_in_the_same_step(self, store: Store) -> None:
         old, new = data_key("new-id", 5), data_key("old-id", 9)
         assert await store.add_keys([old]) is True
-        assert await store.add_keys([new], retire=["new-id", "unknown"]) is True
-        retired = msgspec.structs.replace(old, state="decrypt_only")
+        retired = msgspec.structs.replace(old, state="decrypt_only", retired_at=9)
+        assert await store.change_keys([(None, new), (old, retired)]) is True
         assert await store.load_keys() == [retired, new]
+
+    async def test_when_one_key_is_not_as_expected_none_is_changed(self, store: Store) -> None:
+        old, other = data_key("d1", 1), data_key("d2", 2)
+        await store.add_keys([old, other])
+        retired = msgspec.structs.replace(old, state="decrypt_only")
+        outdated = msgspec.structs.replace(other, state="decrypt_only")
+        for changes in (
+            [(None, data_key("d3")), (old, retired), (outdated, other)],
+            [(old, retired), (None, data_key("d2"))],
+            [(old, retired), (data_key("gone"), data_key("gone"))],
+        ):
+            assert await store.change_keys(changes) is False
+            assert await store.load_keys() == [old, other]
+        assert await store.change_keys([(None, data_key("d3", 3)), (old, retired)]) is True
+        assert await store.load_keys() == [retired, other, data_key("d3", 3)]
+
+    async def test_uses_are_reserved_up_to_their_limit_and_for_active_keys_only(self, store: Store) -> None:
+        key = data_key("d1", 1)
+        retired = msgspec.structs.replace(data_key("d2", 2), state="decrypt_only")
+        await store.add_keys([key, retired])
+        assert [await store.reserve_uses("d1", 40, 100) for _ in range(3)] == [40, 80, 0]
+        assert await store.reserve_uses("d1", 20, 100) == 100
+        assert await store.reserve_uses("d2", 1, 100) == 0
+        assert await store.reserve_uses("unknown", 1, 100) == 0
+        # A change neither expects a number of uses nor takes any of them back.
+        again = msgspec.structs.replace(key, wrapped=b"again")
+        assert await store.change_keys([(key, again)]) is True
+        assert (await store.load_keys())[0] == msgspec.structs.replace(again, uses=100)
+
+    async def test_the_last_unwrap_of_a_key_is_noted(self, store: Store) -> None:
+        await store.add_keys([data_key("d1", 1)])
+        await store.note_unwraps({"d1": 7, "unknown": 8})
+        await store.note_unwraps({"d1": 5})
+        assert [key.unwrapped_at for key in await store.load_keys()] == [7]
+
+    async def test_nodes_are_kept_as_they_last_reported_until_they_are_forgotten(self, store: Store) -> None:
+        one, two = Node("n1", "a", 1, 10, ("m1",)), Node("n2", "b", 1, 20, fault="no route")
+        for node in (one, two):
+            await store.put_node(node, forget_before=0)
+        assert await store.list_nodes() == [one, two]
+        later = msgspec.structs.replace(two, seen_at=30, fault="")
+        await store.put_node(later, forget_before=11)
+        assert await store.list_nodes() == [later]
+        await store.drop_node("n2")
+        await store.drop_node("n2")
+        assert await store.list_nodes() == []
 
     async def test_a_key_is_never_overwritten(self, store: Store) -> None:
         await store.add_keys([data_key("d1", 1)])

@@ -8,7 +8,7 @@ from twofold.core.account import Account, AuditHead, Authenticator, Role
 from twofold.core.audit import Event
 from twofold.core.decision import Decision, Done, Effect, OpenSession, Refusal, Rejected
 from twofold.core.session import Level, Session, digest_token
-from twofold.ports import WrappedKey
+from twofold.key_ports import WrappedKey
 
 Decide = Callable[[Account | None], Decision]
 
@@ -55,12 +55,15 @@ def fail(account: Account | None) -> Decision:
     raise LookupError("this decision cannot be made")
 
 
-def enroll(account_id: str, *factors: str, is_disabled: bool = False, role: Role = "") -> Decide:
-    """An account with these factors, all active, and a pending one that must not count."""
+def enroll(account_id: str, *factors: str, is_disabled: bool = False, role: Role = "", stops_at: int = 0) -> Decide:
+    """An account with these factors, all active, and a pending one that must not count. The first one stops then."""
 
     def decide(account: Account | None) -> Decision:
         authenticators = (
-            *(Authenticator(f"id-{factor}", factor, "", "active", b"", 1) for factor in factors),
+            *(
+                Authenticator(f"id-{f}", f, "", "active", b"", 1, stops_at=stops_at * (n == 0))
+                for n, f in enumerate(factors)
+            ),
             Authenticator("id-pending", "sms", "", "pending", b"", 1),
         )
         enrolled = Account(

@@ -1,12 +1,21 @@
 """Somebody who can write the database still lets nobody in: what they change is refused, named and told."""
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 
+import msgspec
 import pytest
 from tests.servers import Client, Clock, Phone, Server
+
+from twofold.bootstrap import open_deployment
+from twofold.config import Settings
+from twofold.core.account import Account
+from twofold.core.codec import SCHEMA, Codec, StoredAccount
+from twofold.credentials import exchange_seed, find_seed
+from twofold.crypto.digest import MacKeys
 
 Change = Callable[[sqlite3.Connection], object]
 
@@ -91,6 +100,114 @@ def test_one_changed_byte_is_refused_until_it_is_back(server: Server, api: Clien
 
     write_document(server, phone.account_id, row)
     check_accepted(api, clock, phone)
+
+
+async def _steal_integrity_keys(settings: Settings) -> MacKeys:
+    deployment = await open_deployment(settings)
+    await deployment.close()
+    return deployment.keyring.mac_keys()
+
+
+class Thief:
+    """Writes what is in accounts. Without the integrity key (`signs` is false) their codes stay as they are."""
+
+    def __init__(self, server: Server, clock: Clock, *, signs: bool) -> None:
+        self._server = server
+        self._signs = signs
+        stolen = asyncio.run(_steal_integrity_keys(Settings(data_dir=server.data_dir, test_clock=clock.path)))
+        self._codec = Codec(stolen)
+
+    def read(self, account_id: str) -> Account:
+        version, document, mac = read_document(self._server, account_id)
+        account = self._codec.load(StoredAccount(account_id, version, SCHEMA, document, mac))
+        assert isinstance(account, Account)
+        return account
+
+    def write(self, account: Account) -> None:
+        version, _, mac = read_document(self._server, account.id)
+        row = self._codec.dump(account, version)
+        write_document(self._server, account.id, (version, row.document, row.mac if self._signs else mac))
+
+
+def with_seeds(account: Account, seeds: Sequence[bytes]) -> Account:
+    """The account whose authenticators keep these sealed seeds."""
+    changed = map(exchange_seed, account.authenticators, seeds)
+    return msgspec.structs.replace(account, authenticators=tuple(changed))
+
+
+def seeds_of(account: Account) -> list[bytes]:
+    found = [find_seed(authenticator) for authenticator in account.authenticators]
+    assert None not in found
+    return [seed for seed in found if seed is not None]
+
+
+def swap_between_accounts(one: Account, other: Account) -> tuple[Account, Account]:
+    return with_seeds(one, seeds_of(other)), with_seeds(other, seeds_of(one))
+
+
+def swap_between_authenticators(one: Account, other: Account) -> tuple[Account, Account]:
+    return with_seeds(one, seeds_of(one)[::-1]), with_seeds(other, seeds_of(other)[::-1])
+
+
+def swap_between_columns(one: Account, other: Account) -> tuple[Account, Account]:
+    return _exchange_with_profile(one), _exchange_with_profile(other)
+
+
+def _exchange_with_profile(account: Account) -> Account:
+    first, *others = seeds_of(account)
+    assert account.sealed_profile is not None
+    return msgspec.structs.replace(with_seeds(account, [account.sealed_profile, *others]), sealed_profile=first)
+
+
+Swap = Callable[[Account, Account], tuple[Account, Account]]
+
+
+@pytest.mark.parametrize("signs", [True, False], ids=["with the integrity key", "without"])
+@pytest.mark.parametrize("swap", [swap_between_accounts, swap_between_authenticators, swap_between_columns])
+def test_swapped_ciphertexts_are_refused_until_they_are_back(
+    server: Server, api: Client, clock: Clock, swap: Swap, *, signs: bool
+) -> None:
+    names = [f"{swap.__name__.replace('_', '-')}-{signs}-{number}" for number in range(2)]
+    phones = [api.import_phone(name) for name in names]
+    for name in names:
+        api.import_another(name)
+        api.add_account(name, email=f"{name}@example.org")
+    thief = Thief(server, clock, signs=signs)
+    before = [thief.read(name) for name in names]
+    for account in swap(*before):
+        thief.write(account)
+    for phone in phones:
+        refused = api.verify(phone.account_id, phone.code(clock.now_s))
+        assert (refused.status, refused.body["code"]) == (503, "unavailable")
+        assert phone.account_id in unopenable(server)
+        assert phone.account_id in alarms(server)
+        assert f"ALARM account='{phone.account_id}'" in server.log.read_text()
+
+    for account in before:
+        thief.write(account)
+    for phone in phones:
+        check_accepted(api, clock, phone)
+    assert unopenable(server) == set()
+
+
+def test_swapped_profiles_are_refused_until_they_are_back(server: Server, api: Client, clock: Clock) -> None:
+    names = [f"profile-{number}" for number in range(2)]
+    for name in names:
+        api.add_account(name, display_name=f"The name of {name}")
+    thief = Thief(server, clock, signs=True)
+    one, other = (thief.read(name) for name in names)
+    thief.write(msgspec.structs.replace(one, sealed_profile=other.sealed_profile))
+    thief.write(msgspec.structs.replace(other, sealed_profile=one.sealed_profile))
+    for name in names:
+        seen = api.call("GET", f"/api/v1/accounts/{name}")
+        assert (seen.status, seen.body["display_name"], seen.body["state"]) == (200, "", "unavailable")
+        assert name in unopenable(server)
+        assert name in alarms(server)
+
+    thief.write(one)
+    thief.write(other)
+    assert unopenable(server) == set()
+    assert api.call("GET", "/api/v1/accounts/profile-0").body["display_name"] == "The name of profile-0"
 
 
 def test_an_older_row_put_back_is_found_by_the_audit(server: Server, api: Client, clock: Clock) -> None:

@@ -1,6 +1,6 @@
 """`twofold account add`, `list` and `show`: who is there; `unlock` and `reset`: the way back in for who is locked out.
 
-The commands that ask for a code are in `codes.py`.
+The commands that ask for a code are in `codes.py`; what `reset` does to many at once is in `mass_reset.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import click
 
 from twofold.bootstrap import Deployment, load_common_passwords
-from twofold.commands import codes
+from twofold.commands import codes, mass_reset
 from twofold.commands.shell import (
     ADMINISTRATOR,
     account_argument,
@@ -25,12 +25,13 @@ from twofold.commands.shell import (
     working,
 )
 from twofold.config import Settings
-from twofold.core.account import FIRST_FACTOR, RECOVERY
+from twofold.core.account import FIRST_FACTOR, RECOVERY, check_account_id
 from twofold.core.administration import LINK_TTL_S
 from twofold.core.clock import rfc3339
 from twofold.directory import AccountView
 from twofold.errors import InvalidInput, Refused
 from twofold.factors.password import check_new_password
+from twofold.mass_reset import GRACE_DAYS_MAX, Target
 from twofold.server.wire import show_account
 from twofold.sign_in import fold_name
 
@@ -127,10 +128,46 @@ def unlock(settings: Settings, account_id: str) -> None:
 
 
 @account.command()
-@account_argument
+@click.argument("account_id", metavar="[ID]", required=False)
+@click.option("--all", "everybody", is_flag=True, help="Instead of ID: everybody.")
+@click.option("--group", metavar="G", help="Instead of ID: whoever is in this group.")
+@click.option("--data-key", metavar="KEY", help="Instead of ID: whoever has a seed that this key ever sealed.")
+@click.option("--grace", type=click.IntRange(0, GRACE_DAYS_MAX), metavar="DAYS", help="What they have works so long.")
+@click.option("--reason", help="Why, for the audit log.")
+@click.option("--progress", is_flag=True, help="Reset nobody; show who still has to set up a new authenticator.")
+@json_option
 @with_settings
-def reset(settings: Settings, account_id: str) -> None:
-    """Remove all authenticators of ID, and end its sessions. Prints a one-time link that leads to a new one."""
+def reset(
+    settings: Settings,
+    account_id: str | None,
+    *,
+    everybody: bool,
+    group: str | None,
+    data_key: str | None,
+    grace: int | None,
+    reason: str | None,
+    progress: bool,
+    as_json: bool,
+) -> None:
+    """Remove all authenticators of ID, and end its sessions. Prints a one-time link that leads to a new one.
+
+    Of many people at once with --all, --group or --data-key. Their sessions end at once; with a grace of some days what
+    they have works so long, and each sign-in leads to a new authenticator. No links are printed then.
+    """
+    if sum((account_id is not None, everybody, bool(group), bool(data_key), progress)) != 1:
+        raise click.UsageError("one of ID, --all, --group, --data-key and --progress")
+    if progress and not (grace or reason):
+        mass_reset.show_progress(settings, as_json=as_json)
+    elif account_id is None and not progress:
+        target = Target(group or "", data_key or "")
+        mass_reset.reset_many(settings, target, grace_days=grace or 0, reason=reason or "", as_json=as_json)
+    elif grace is not None or reason or as_json or account_id is None:
+        raise click.UsageError("--grace, --reason and --json go with --all, --group or --data-key")
+    else:
+        _reset_one(settings, check_account_id(account_id))
+
+
+def _reset_one(settings: Settings, account_id: str) -> None:
     with opened(settings) as (deployment, runner):
         account_id = runner.run(find_id(deployment, account_id))
         url = runner.run(find_url(deployment))

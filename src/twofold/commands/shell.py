@@ -114,7 +114,7 @@ def opened(settings: Settings, *, may_create: bool = False) -> Iterator[tuple[De
     # An alarm is in the audit log by the time it is logged; what the person reads is the command's own line.
     logging.getLogger("twofold").addHandler(_SILENCE)
     with asyncio.Runner() as runner:
-        deployment = runner.run(open_deployment(settings))
+        deployment = runner.run(open_deployment(settings, role=click.get_current_context().command_path))
         try:
             yield deployment, runner
         finally:

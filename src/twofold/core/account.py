@@ -29,6 +29,12 @@ KNOWN_BROWSER_TTL_S = 180 * 86_400
 SPENT_MAX = 32
 EPOCH_BYTES = 8
 
+#: Accounts without a person: the chain of one tells what happened to the deployment itself, that of the other every use
+#: of a master key. Ids of people begin with something that is printed, and so come behind them.
+DEPLOYMENT = ""
+KEY_TRACE = " keys"
+FIRST_PERSON = "!"
+
 AuthenticatorState = Literal["pending", "active", "disabled"]
 AccountState = Literal["empty", "active", "disabled", "unavailable"]
 #: What the person may do on Twofold's own pages; `administrator` is for other people's accounts too.
@@ -61,7 +67,8 @@ class Authenticator(msgspec.Struct, frozen=True, array_like=True):
     """One enrolled thing: this phone, this key, this set of recovery codes.
 
     `credential` is the factor's own encoded data; nothing but the factor reads it. `credential_version` grows with
-    each change of it, so that work prepared outside the transaction is recognized as stale.
+    each change of it, so that work prepared outside the transaction is recognized as stale. From `stops_at` on, after a
+    reset with a grace, it counts for nothing; 0 for never.
     """
 
     id: str
@@ -74,6 +81,7 @@ class Authenticator(msgspec.Struct, frozen=True, array_like=True):
     last_used_at: int = 0
     failures: int = 0
     enrollment: Enrollment | None = None
+    stops_at: int = 0
 
 
 class KnownBrowser(msgspec.Struct, frozen=True, array_like=True):
@@ -198,6 +206,11 @@ class Account(msgspec.Struct, frozen=True, array_like=True):
         must not find the account as open as an empty one."""
         return any(a.state != "pending" and a.factor not in (FIRST_FACTOR, RECOVERY) for a in self.authenticators)
 
+    @property
+    def stops_at(self) -> int:
+        """When the first of its authenticators stops, so that the person has to set up a new one; 0 for never."""
+        return min((a.stops_at for a in self.authenticators if a.stops_at), default=0)
+
     def is_last_factor(self, authenticator_id: str, *, useless: frozenset[str] = frozenset()) -> bool:
         """Whether no active second factor is left without this authenticator, and without those that are `useless`."""
         others = tuple(a for a in self.authenticators if a.id not in {authenticator_id, *useless})
@@ -218,9 +231,9 @@ def new_account(account_id: str, seed: Seed, now: int) -> Account:
     return Account(check_account_id(account_id), derive(seed, "epoch", EPOCH_BYTES), now, AuditHead(0, b""))
 
 
-def new_deployment(seed: Seed, now: int) -> Account:
-    """The account without a person whose audit chain is the deployment's own."""
-    return Account("", derive(seed, "epoch", EPOCH_BYTES), now, AuditHead(0, b""))
+def new_deployment(seed: Seed, now: int, account_id: str = DEPLOYMENT) -> Account:
+    """An account without a person, for its audit chain."""
+    return Account(account_id, derive(seed, "epoch", EPOCH_BYTES), now, AuditHead(0, b""))
 
 
 def check_account_id(account_id: str) -> str:
@@ -254,7 +267,11 @@ def with_authenticator(account: Account, changed: Authenticator) -> Account:
 
 
 def without_expired(account: Account, now: int) -> Account:
-    """The account without what time has ended: pending enrollments, spent tickets, kept answers, unseen browsers."""
+    """The account without what time has ended: authenticators that stopped, pending enrollments, spent tickets, kept
+    answers."""
+    if any(0 < a.stops_at <= now for a in account.authenticators):
+        lasting = tuple(a for a in account.authenticators if not 0 < a.stops_at <= now)
+        account = without_lone_codes(msgspec.structs.replace(account, authenticators=lasting))
     if any(a.enrollment and a.enrollment.expires_at <= now for a in account.authenticators):
         kept = tuple(a for a in account.authenticators if not a.enrollment or a.enrollment.expires_at > now)
         account = msgspec.structs.replace(account, authenticators=kept)
@@ -268,6 +285,14 @@ def without_expired(account: Account, now: int) -> Account:
         kept_answers = tuple(k for k in account.kept_answers if k.expires_at > now)
         account = msgspec.structs.replace(account, kept_answers=kept_answers)
     return account
+
+
+def without_lone_codes(account: Account) -> Account:
+    """The account without its recovery codes if it has nothing that they could stand in for."""
+    if account.is_bound:
+        return account
+    kept = tuple(a for a in account.authenticators if a.factor != RECOVERY)
+    return msgspec.structs.replace(account, authenticators=kept)
 
 
 def begin_epoch(account: Account, seed: Seed) -> Account:

@@ -13,7 +13,8 @@ from twofold.core.attempt import PAGES
 from twofold.core.audit import EventRow, Scalar
 from twofold.core.session import Session
 
-_GIVEN_OR_TAKEN = ("account.reset", "authenticator.added", "authenticator.imported")
+_RESETS = ("account.reset", "account.reset_begun")
+_GIVEN_OR_TAKEN = (*_RESETS, "authenticator.added", "authenticator.imported")
 
 
 class Activity(msgspec.Struct, frozen=True):
@@ -86,7 +87,7 @@ def is_sign_in_before(activity: Activity, session: Session) -> bool:
 def find_reset(newest_first: Iterable[Activity]) -> Activity | None:
     """The reset that took the authenticators away, unless one was added since."""
     latest = next((activity for activity in newest_first if activity.kind in _GIVEN_OR_TAKEN), None)
-    return latest if latest is not None and latest.kind == "account.reset" else None
+    return latest if latest is not None and latest.kind in _RESETS else None
 
 
 def _is_first_step(activity: Activity, next_: Activity | None) -> bool:

@@ -37,7 +37,12 @@ EventKind = Literal[
     "link.used",
     "account.unlocked",
     "account.reset",
+    "account.reset_begun",
+    "accounts.reset_begun",
+    "accounts.reset",
     "account.role_changed",
+    "account.restored",
+    "deployment.restored",
     "setup.completed",
     "enrollment.begun",
     "enrollment.refused",
@@ -56,6 +61,15 @@ EventKind = Literal[
     "sign_in.sprayed",
     "network.blocked",
     "network.lifted",
+    "key.wrapped",
+    "key.unwrapped",
+    "key.refused",
+    "key.away",
+    "key.rotated",
+    "key.joined",
+    "key.moved",
+    "key.destroyed",
+    "keys.resealed",
 ]
 
 Scalar = str | int | bool | None

@@ -65,7 +65,8 @@ class Verified(Discreet, frozen=True, tag=True):
     `browser` is opaque: keep it for this browser and send it with the next call; it skips nothing. `claims` are there
     when a purpose or a binding was asked for, and `receipt` is their signed form. `session` is the new token of the
     session that the answer opened or went on, where the caller has one; so in the other endings. `is_user_verified`:
-    the authenticator made sure who its user is, so that this was two factors in one.
+    the authenticator made sure who its user is, so that this was two factors in one. `reenroll_by`, in microseconds:
+    after a reset this authenticator stops then, and a new one has to be set up before; 0 for never.
     """
 
     hidden: ClassVar = ("browser", "receipt", "session")
@@ -78,6 +79,7 @@ class Verified(Discreet, frozen=True, tag=True):
     claims: ReceiptClaims | None = None
     session: str | None = None
     is_user_verified: bool = False
+    reenroll_by: int = 0
 
 
 class Rejected(msgspec.Struct, frozen=True, tag=True):

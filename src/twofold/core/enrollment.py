@@ -21,6 +21,7 @@ from twofold.core.account import (
     Enrollment,
     with_authenticator,
     without_expired,
+    without_lone_codes,
 )
 from twofold.core.attempt import Call
 from twofold.core.audit import Event
@@ -129,8 +130,8 @@ def confirm_enrollment(
     recovery: NewCredential | None = None,
     step_up: ReceiptClaims | None = None,
 ) -> Decision:
-    """Pending becomes active by its first code, which is used up with it; what it replaces goes. `label` is the one it
-    gets instead of that of the beginning.
+    """Pending becomes active by its first code, which is used up with it; what it replaces goes, and so does all that
+    would stop after a reset. `label` is the one it gets instead of that of the beginning.
 
     Ends as `Confirmed`, `Rejected`, `Throttled`, or as `NeedsRecoveryCodes` or `Stale` when something must be prepared
     first.
@@ -214,10 +215,7 @@ def revoke_authenticator(
         raise Refused("conflict", "the last authenticator is replaced by another one, not removed")
     if removed.state != "pending":
         account = check_step_up(account, step_up, call)
-    account = _without(account, authenticator_id)
-    if not account.is_bound:
-        kept = tuple(a for a in account.authenticators if a.factor != RECOVERY)
-        account = msgspec.structs.replace(account, authenticators=kept)
+    account = without_lone_codes(_without(account, authenticator_id))
     event = call.event("authenticator.removed", factor=removed.factor, authenticator=removed.id)
     if removed.state == "pending":
         return Decision(Done(), account, (event,))
@@ -280,8 +278,7 @@ def _activate(
     account = with_authenticator(account, active)
     events = [call.event("authenticator.added", factor=active.factor, authenticator=active.id, label=active.label)]
     message = call.message("authenticator.added", {"factor": active.factor, "label": active.label})
-    replaced = enrollment.replaces
-    if replaced is not None and any(a.id == replaced for a in account.authenticators):
+    for replaced in [a.id for a in account.authenticators if a.stops_at or a.id == enrollment.replaces]:
         account = _without(account, replaced)
         events.append(call.event("authenticator.removed", authenticator=replaced, replaced_by=active.id))
     plain: tuple[str, ...] = ()
@@ -294,7 +291,8 @@ def _activate(
 
 
 def _has_recovery_codes(account: Account) -> bool:
-    return any(a.factor == RECOVERY for a in account.authenticators)
+    """Whether it has some that do not stop."""
+    return any(a.factor == RECOVERY and not a.stops_at for a in account.authenticators)
 
 
 def _find_begun(account: Account, factor: str, replaces: str | None, begun_by: str) -> Authenticator | None:

@@ -24,6 +24,7 @@ State = Literal["good", "fair", "weak"]
 FindingCode = Literal[
     "no_second_factor",
     "disabled_authenticator",
+    "stopping",
     "no_recovery_codes",
     "no_second_authenticator",
     "few_recovery_codes",
@@ -63,7 +64,7 @@ def assess_health(
     ]
     active = [a for a in second if a.state == "active"]
     weak = [Finding("disabled_authenticator", 0, a.id, a.label) for a in second if a.state == "disabled"]
-    fair: list[Finding] = []
+    fair = [Finding("stopping")] if account.stops_at else []
     if not active:
         return Health("weak", (*weak, Finding("no_second_factor")))
     if not recovery_codes_left:

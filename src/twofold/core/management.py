@@ -25,6 +25,7 @@ from twofold.core.throttle import Lane
 from twofold.core.verification import check_usable
 from twofold.errors import Refused
 
+PROFILE_FIELD = "accounts.profile"
 AccountEvent = Literal["password_changed", "signed_out_everywhere", "compromised", "disabled", "enabled"]
 
 _EVENT_KINDS: dict[AccountEvent, EventKind] = {
@@ -119,9 +120,10 @@ def redeem_receipt(
 ) -> Decision:
     """Use a receipt up, once. Raises `Refused`: `receipt_mismatch` (nothing is consumed), `receipt_used`."""
     spent = None
+    account = account and without_expired(account, call.now)
     if account is not None and claims.aud == call.application:
         # Before anything else: whoever repeats a call whose answer was lost is told that it was done.
-        spent = spend_receipt(without_expired(account, call.now), claims)
+        spent = spend_receipt(account, claims)
         if spent is None:
             raise Refused("receipt_used", "this receipt was used already")
     if account is None or spent is None or not is_receipt_good(account, claims, call):

@@ -27,7 +27,7 @@ def see_again(account: Account | None, authenticator_id: str, call: Call) -> Aut
 
     Raises `Refused`: `not_found`, `disabled`, `step_up_required` (as where it is begun again).
     """
-    account = check_usable(account)
+    account = without_expired(check_usable(account), call.now)
     begun = _find_own(account, authenticator_id, call)
     if not may_see_again(account, begun, None, call):
         raise Refused("step_up_required", "this enrollment is shown to whoever proved a moment ago who it is")

@@ -120,7 +120,7 @@ def begin_by_passkey(decision: Decision, call: Call, *, limits: SessionLimits, n
         "full",
         call.now,
         call.now,
-        call.now + limits.ttl_s * MICROS_PER_S,
+        _find_end(call.now + limits.ttl_s * MICROS_PER_S, outcome),
         limits.idle_ttl_s,
         browser=describe_browser(call.context.user_agent),
         ip=call.context.ip or "",
@@ -219,7 +219,7 @@ def _go_on(
         # Nobody would learn the next token.
         return decision
     if session.level != "full":
-        expires_at = call.now + limits.ttl_s * MICROS_PER_S
+        expires_at = _find_end(call.now + limits.ttl_s * MICROS_PER_S, shown.outcome)
         session = msgspec.structs.replace(
             session, level="full", begun_at=call.now, expires_at=expires_at, idle_ttl_s=limits.idle_ttl_s
         )
@@ -240,6 +240,12 @@ def _go_on(
     browser = shown.outcome.browser if isinstance(shown.outcome, Verified) and is_same_epoch else None
     outcome = msgspec.structs.replace(outcome, browser=browser)
     return _open(decision, outcome, session, call, replaces=bearer.token_digest)
+
+
+def _find_end(expires_at: int, shown: Verified | Confirmed) -> int:
+    """When the session ends: no later than the authenticator that opened it stops."""
+    reenroll_by = shown.reenroll_by if isinstance(shown, Verified) else 0
+    return min(expires_at, reenroll_by or expires_at)
 
 
 def _open(

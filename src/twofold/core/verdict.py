@@ -112,6 +112,7 @@ def accept(case: Case, right: list[tuple[Authenticator, Right]]) -> Decision:
         recovery_codes_left=finding.left,
         claims=_claims(case, authenticator, finding),
         is_user_verified=finding.is_user_verified,
+        reenroll_by=authenticator.stops_at,
     )
     kind: EventKind = "password.accepted" if authenticator.factor == FIRST_FACTOR else "code.accepted"
     return Decision(outcome, account, (_event(case, kind, authenticator),), effects)

@@ -42,13 +42,22 @@ class MacKeys:
     """The integrity keys: one that signs, all of them for checking. A code carries the id of its key in front."""
 
     def __init__(self, keys: Mapping[str, bytes], *, signing: str) -> None:
+        self.use(keys, signing=signing)
+
+    def use(self, keys: Mapping[str, bytes], *, signing: str) -> None:
+        """Sign and check with these from now on; whoever holds this object does so too."""
         self._keys = {key_id.encode(): HmacKey(key) for key_id, key in keys.items()}
-        self._signing_id = signing.encode()
-        self._signing = self._keys[self._signing_id]
+        # One assignment: another thread signs with the key before or with this one, and names the one it used.
+        self._signing = (signing.encode(), self._keys[signing.encode()])
+
+    def signing_id(self) -> str:
+        """The id of the key that signs."""
+        return self._signing[0].decode()
 
     def sign(self, *parts: bytes) -> bytes:
         """Key id, a zero byte, and the code over the parts."""
-        return self._signing_id + b"\0" + self._signing.digest(*parts)
+        key_id, key = self._signing
+        return key_id + b"\0" + key.digest(*parts)
 
     def is_signed(self, mac: bytes, *parts: bytes) -> bool:
         """Whether `mac` is the code over these parts under one of the keys; compared in constant time."""

@@ -78,6 +78,13 @@ class Hotp:
             return Right(_encode(msgspec.structs.replace(credential, counter=reached)))
         return Wrong()
 
+    def after_restore(self, credential: bytes, now: int) -> bytes:
+        """The credential in a restored database: as many codes as one press may skip are used, for the token may have
+        made them since the backup. One that was pressed less often is pressed up to ten times, which costs nothing; one
+        that was pressed more often is found as ever."""
+        read = _decode(credential)
+        return _encode(msgspec.structs.replace(read, counter=min(read.counter + LOOK_AHEAD, COUNTER_MAX)))
+
 
 def _match(credential: HotpCredential, seed: bytes, code: str, counters: range) -> tuple[int, ...]:
     return matching_counters(seed, code, counters, digits=credential.digits, algorithm=credential.algorithm)

@@ -97,6 +97,24 @@ class Totp:
             return Right(_encode(_accept(credential, fresh[-1:], center)))
         return _look_around(credential, seed, code, step_now, now)
 
+    def after_restore(self, credential: bytes, now: int) -> bytes:
+        """The credential in a database that is restored at `now` (microseconds): each step that may have been accepted
+        since the backup is used, whatever drift the phone had by then. That is two minutes with the usual period, for
+        which its owner reads that the code was used, and when the next one comes."""
+        read = _decode(credential)
+        step_now = step_at(now // MICROS_PER_S, read.period_s)
+        reach = DRIFT_MAX_STEPS + WINDOW_STEPS
+        last_step = max(read.last_step, step_now + reach)
+        return _encode(
+            msgspec.structs.replace(
+                read,
+                last_step=last_step,
+                sighting=None,
+                burnt=tuple(step for step in read.burnt if step > last_step),
+                accepted=tuple(range(step_now - reach, step_now + reach + 1)),
+            )
+        )
+
 
 def _check_three(credential: TotpCredential, seed: bytes, codes: tuple[str, ...], step_now: int) -> Finding:
     # Around the remembered drift and around none: a clock that was set right must not lock its owner out.

@@ -18,6 +18,7 @@ from twofold.crypto.yubico import AES_KEY_BYTES, PRIVATE_ID_BYTES, read_use
 from twofold.errors import InvalidInput
 
 PUBLIC_ID_LENGTH = 12
+RESTORED_POWER_UPS = 10
 _AS_HEX = str.maketrans(MODHEX, "0123456789abcdef")
 _PUBLIC_ID = re.compile(f"[{MODHEX}]{{{PUBLIC_ID_LENGTH}}}", re.ASCII | re.IGNORECASE)
 
@@ -85,6 +86,15 @@ class YubicoOtp:
         if use <= credential.last_use:
             return Used()
         return Right(_encode(msgspec.structs.replace(credential, last_use=use)))
+
+    def after_restore(self, credential: bytes, now: int) -> bytes:
+        """The credential in a restored database: all that the key types before it was plugged in ten times more is
+        used. A touch does not tell how many there were since the backup, but each time that the key gets power counts:
+        so strings of some days are dead, and whoever used it less plugs it in up to ten times, which costs nothing. All
+        strings are dead as ever once a later one was accepted."""
+        read = _decode(credential)
+        last_use = ((read.last_use >> 8) + RESTORED_POWER_UPS << 8) - 1
+        return _encode(msgspec.structs.replace(read, last_use=last_use))
 
 
 def read_key(public_id: str, private_id: str, aes_key: str) -> YubicoKey:

@@ -1,132 +1,211 @@
 """The keyring in memory: data keys that seal, integrity keys that sign documents, keys for indexes, tickets, receipts.
 
 All of them are stored wrapped by a key provider and are worthless without it. They are unwrapped at start, which is
-also the canary: a database is never opened with a master key that is not its own.
+also the canary: a database is never opened with a master key that is not its own. Data keys serve for a limited time
+and number of uses, then the provider is asked again. How keys are made, moved and ended is in `twofold.keys.rotation`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Literal, cast
 
+import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from twofold.core.factor import Seals
 from twofold.core.ticket import Ticket
+from twofold.core.verification import SEED_FIELD
 from twofold.crypto.digest import HmacKey, MacKeys
 from twofold.crypto.receipt import ReceiptKey
-from twofold.crypto.seal import KEY_BYTES, read_key_id, seal, unseal
+from twofold.crypto.seal import KEY_BYTES, OwnKey, read_key_id, read_own_key, seal, unseal
 from twofold.crypto.ticket import SALT_BYTES, issue_ticket, read_ticket
-from twofold.errors import ConfigurationError, DataKeyMissing, Unavailable
-from twofold.ports import Clock, Entropy, KeyProvider, KeyPurpose, KeyStore, WrappedKey
+from twofold.errors import ConfigurationError, DataKeyMissing, KeyRefused, ProviderAway, Unavailable
+from twofold.key_ports import KeyPurpose, KeyStore, WrappedKey
+from twofold.keys.masters import Masters
+from twofold.keys.opened import OpenedKey, SeedKey, SeedKeys, wipe
+from twofold.ports import Clock, Entropy
 
 PURPOSES: tuple[KeyPurpose, ...] = ("data", "integrity", "index", "ticket", "receipt")
-TICKET_KEY_ROTATED_AFTER_S = 86_400
 TICKET_KEY_KEPT_S = 900
+#: Seals are reserved in blocks, before they are made; AES-GCM with random nonces allows 2^32 (NIST SP 800-38D 8.3).
+USES_MAX = 1 << 30
+USES_BLOCK = 1 << 14
+#: The first block of a process is small, for most commands seal little.
+USES_FIRST_BLOCK = 1 << 8
+Mode = Literal["shared", "per-seed"]
 _MICROS = 1_000_000
+
+log = logging.getLogger("twofold")
 
 
 class Keyring:
-    """Every key of one deployment, unwrapped. Implements `Seals` of the core."""
+    """Every key of one deployment, unwrapped. `mode` says what new seeds are sealed with."""
 
-    def __init__(self, store: KeyStore, provider: KeyProvider, clock: Clock, entropy: Entropy) -> None:
-        self._store = store
-        self._provider = provider
-        self._clock = clock
-        self._entropy = entropy
+    def __init__(
+        self, store: KeyStore, masters: Masters, clock: Clock, entropy: Entropy, *, mode: Mode = "shared"
+    ) -> None:
+        self.store = store
+        self.masters = masters
+        self.clock = clock
+        self.entropy = entropy
+        self.mode = mode
+        #: Why the provider does not answer just now, while what is in memory still serves; empty if it does.
+        self.fault = ""
         self._rows: dict[str, WrappedKey] = {}
         self._plain: dict[str, bytes] = {}
-        self._ciphers: dict[str, AESGCM] = {}
+        self._opened: dict[str, OpenedKey] = {}
+        self._seeds = SeedKeys()
         self._active: dict[KeyPurpose, str] = {}
         self._gone: set[str] = set()
-        self._is_lost = False
-        self.unwraps = 0
+        self._reserved = 0
+        self._block = USES_FIRST_BLOCK
+        self._mac_keys: MacKeys | None = None
 
     @classmethod
-    async def open(cls, store: KeyStore, provider: KeyProvider, clock: Clock, entropy: Entropy) -> Keyring:
+    async def open(
+        cls, store: KeyStore, masters: Masters, clock: Clock, entropy: Entropy, *, mode: Mode = "shared"
+    ) -> Keyring:
         """The keyring of a database, made on its first start.
 
         Raises `ConfigurationError` when the provider's master key is not the one of this database, or when accounts
         exist without a keyring: a new key is never made over an existing database.
         """
-        keyring = cls(store, provider, clock, entropy)
+        keyring = cls(store, masters, clock, entropy, mode=mode)
         rows = await store.load_keys()
-        if not rows:
-            if await store.count_accounts():
-                raise ConfigurationError("the database has accounts but no keys: restore it from a backup")
-            await store.add_keys([await keyring._make(purpose) for purpose in PURPOSES], first=True)
-            rows = await store.load_keys()
+        if not rows and await store.count_accounts():
+            raise ConfigurationError("the database has accounts but no keys: restore it from a backup")
         try:
-            await keyring._adopt(rows)
+            if not rows:
+                await store.add_keys(await keyring._make_first(), first=True)
+                rows = await store.load_keys()
+            await keyring._adopt(rows, "start")
+            await keyring._enter_master()
         except Unavailable as error:
-            raise ConfigurationError(f"{provider.describe()} does not open this database: {error}") from None
+            raise ConfigurationError(keyring._explain(error)) from None
         return keyring
 
     async def check(self) -> None:
-        """Ask the provider to open the active data key again; raises `Unavailable` when it does not.
-
-        Until it does, nothing is sealed or opened: a key that was taken away must not live on in a running server.
-        """
-        row = self._rows[self._active["data"]]
+        """See whether the provider still opens the data key in use, and ask it again when half of the key's time or
+        uses is gone. Raises `Unavailable` when nothing can be sealed or opened, which is at once when it refuses."""
+        key_id = self._active["data"]
+        opened = self._opened.get(key_id)
         try:
-            await self._provider.unwrap(row.wrapped, key_id=row.id)
-        except Unavailable:
-            self._is_lost = True
+            if opened is None or opened.is_due(self.clock.now()) or not await self._is_watched():
+                await self._open(self._rows[key_id], "renewal")
+        except ProviderAway as away:
+            if opened is None or not opened.is_good(self.clock.now()):
+                self._tell(str(away))
+                raise
+            rest_s = (opened.until - self.clock.now()) // _MICROS
+            self._tell(f"{away}; the keys in memory serve for another {rest_s // 60} min {rest_s % 60} s")
+        except KeyRefused as refused:
+            # Whoever took the key away wants an end now, not when a lease is over.
+            self._opened.clear()
+            self._tell(str(refused))
             raise
-        self._is_lost = False
+        else:
+            self._tell("")
+
+    def check_usable(self) -> None:
+        """Raise `DataKeyMissing` unless the data key in use is in memory: nothing is decided without it."""
+        key_id = self._active["data"]
+        opened = self._opened.get(key_id)
+        if opened is None or not opened.is_good(self.clock.now()):
+            raise DataKeyMissing(key_id)
 
     async def refresh(self) -> None:
         """Read the stored keyring again: keys made or retired by another process."""
-        await self._adopt(await self._store.load_keys())
+        await self._adopt(await self.store.load_keys(), "refresh")
+        await self.masters.try_others()
 
-    async def fetch(self, key_id: str) -> None:
-        """Bring one missing key into memory; one that does not exist any more is known as gone from now on."""
-        await self.refresh()
-        if key_id not in self._ciphers:
-            self._gone.add(key_id)
-
-    async def rotate_ticket_key(self) -> None:
-        """A new ticket key once the newest is a day old; the one before stays good for the tickets made with it."""
-        newest = self._rows[self._active["ticket"]]
-        if self._clock.now() - newest.created_at > TICKET_KEY_ROTATED_AFTER_S * _MICROS:
-            await self._store.add_keys([await self._make("ticket")], retire=[newest.id])
+    async def fetch(self, missing: DataKeyMissing, *, subject: str = "") -> None:
+        """Bring one missing key into memory; one that does not exist any more is known as gone from now on. The key of
+        a single seed of the account `subject` stays until `drop`. Raises `KeyRefused`, `ProviderAway`."""
+        key_id = missing.key_id
+        if missing.seed is not None:
+            await self._fetch_seed_key(key_id, missing.seed, subject)
+            return
+        row = self._rows.get(key_id)
+        if row is None or row.state == "destroyed" or row.id != self._active.get(row.purpose):
             await self.refresh()
+            row = self._rows.get(key_id)
+        if row is None or row.state == "destroyed":
+            self._gone.add(key_id)
+        elif row.purpose == "data":
+            opened = self._opened.get(key_id)
+            if opened is None or not opened.is_good(self.clock.now()):
+                await self._open(row, "use")
+            if row.state == "active" and self._reserved <= 0:
+                await self._reserve(row)
+
+    def drop(self, missing: Iterable[DataKeyMissing]) -> None:
+        """The attempt for which these keys of single seeds were fetched is over."""
+        for each in missing:
+            self._seeds.drop(each.key_id)
 
     def rows(self) -> Sequence[WrappedKey]:
-        """The stored keys, for `keys status`."""
+        """The stored keys, oldest first."""
         return tuple(self._rows.values())
+
+    def row(self, key_id: str) -> WrappedKey | None:
+        """One stored key."""
+        return self._rows.get(key_id)
 
     @property
     def active_key_id(self) -> str:
         """The data key that new seals use."""
         return self._active["data"]
 
+    def check_known(self, sealed: bytes) -> None:
+        """Raise `Unavailable` if the key of a sealed value was destroyed or never was ours; opens nothing."""
+        key_id = read_key_id(sealed)
+        row = self._rows.get(key_id)
+        if row is None and key_id not in self._gone:
+            raise DataKeyMissing(key_id)
+        if row is None or row.state == "destroyed":
+            raise _destroyed(key_id)
+
     def open_seal(self, sealed: bytes, *, field: str, account_id: str, authenticator_id: str = "") -> bytes:
         """The plaintext of a sealed value; raises `DataKeyMissing` to be called again, else `Unavailable`."""
-        self._check_not_lost()
+        own = read_own_key(sealed)
+        if own is not None:
+            held = self._seeds.find(own.key_id)
+            if held is None:
+                raise DataKeyMissing(own.key_id, sealed)
+            return unseal(held.cipher, sealed, field=field, account_id=account_id, authenticator_id=authenticator_id)
         key_id = read_key_id(sealed)
-        cipher = self._ciphers.get(key_id)
-        if cipher is None:
+        opened = self._opened.get(key_id)
+        if opened is None or not opened.is_good(self.clock.now()):
             if key_id in self._gone:
-                raise Unavailable(f"data key {key_id} was destroyed or never belonged to this database")
+                raise _destroyed(key_id)
             raise DataKeyMissing(key_id)
-        return unseal(cipher, sealed, field=field, account_id=account_id, authenticator_id=authenticator_id)
+        return unseal(opened.use(), sealed, field=field, account_id=account_id, authenticator_id=authenticator_id)
 
     def seal(self, plaintext: bytes, *, field: str, account_id: str, authenticator_id: str = "", nonce: bytes) -> bytes:
-        """Ciphertext under the active data key."""
-        self._check_not_lost()
-        key_id = self._active["data"]
+        """Ciphertext under the active data key, or for a seed under one of its own if that is the mode; raises
+        `DataKeyMissing` to be called again."""
+        cipher, key_id, own = self._take_cipher(field, f"{account_id}/{authenticator_id}")
         return seal(
-            self._ciphers[key_id],
+            cipher,
             plaintext,
             key_id=key_id,
             nonce=nonce,
             field=field,
             account_id=account_id,
             authenticator_id=authenticator_id,
+            own=own,
         )
 
     def mac_keys(self) -> MacKeys:
-        """The signer of documents and rows."""
-        return MacKeys(self._of("integrity"), signing=self._active["integrity"])
+        """The signer of documents and rows; it follows the keyring."""
+        assert self._mac_keys is not None  # noqa: S101 - there is one since the keyring was opened
+        return self._mac_keys
+
+    def signer_of(self, key_id: str) -> MacKeys:
+        """A signer with this integrity key, which need not be the one in use."""
+        return MacKeys({key_id: self._plain[key_id]}, signing=key_id)
 
     def index_digest(self, *parts: bytes) -> bytes:
         """The keyed digest under which something is found: an index must not tell a thief who is here."""
@@ -143,7 +222,7 @@ class Keyring:
     def issue_ticket(self, ticket: Ticket) -> str:
         """The ticket as text."""
         key_id = self._active["ticket"]
-        salt = self._entropy.bytes(SALT_BYTES)
+        salt = self.entropy.bytes(SALT_BYTES)
         return issue_ticket(ticket, key_id=key_id, key=self._plain[key_id], salt=salt)
 
     def read_ticket(self, text: str) -> Ticket:
@@ -151,7 +230,7 @@ class Keyring:
         keys = self._of("ticket")
         newest_first = sorted(keys, key=lambda key_id: self._rows[key_id].created_at, reverse=True)
         # A key is good until a quarter of an hour after the next one took its place, whenever that was.
-        replaced_after = self._clock.now() - TICKET_KEY_KEPT_S * _MICROS
+        replaced_after = self.clock.now() - TICKET_KEY_KEPT_S * _MICROS
         good = newest_first[:1] + [
             key_id
             for key_id, successor in zip(newest_first[1:], newest_first, strict=False)
@@ -159,36 +238,162 @@ class Keyring:
         ]
         return read_ticket(text, {key_id: keys[key_id] for key_id in good})
 
-    def _check_not_lost(self) -> None:
-        if self._is_lost:
-            raise Unavailable(f"{self._provider.describe()} does not open the data keys any more")
+    async def make(self, purpose: KeyPurpose, reason: str) -> WrappedKey:
+        """A new key of this purpose, wrapped and not stored yet."""
+        return await self._make(purpose, self.entropy.bytes(KEY_BYTES), reason)
 
-    async def _make(self, purpose: KeyPurpose) -> WrappedKey:
-        key_id = f"{purpose}-{self._entropy.bytes(4).hex()}"
-        wrapped = await self._provider.wrap(self._entropy.bytes(KEY_BYTES), key_id=key_id)
-        return WrappedKey(key_id, purpose, "active", wrapped, self._clock.now())
+    async def replace(self, old: WrappedKey, reason: str, *, over: Sequence[WrappedKey] = ()) -> bool:
+        """Put a new key in the place of an active one, which only opens from now on; keys that are `over` go. False
+        when another process was faster."""
+        fresh = await self.make(old.purpose, reason)
+        retired = msgspec.structs.replace(old, state="decrypt_only", retired_at=self.clock.now())
+        ended = [(row, msgspec.structs.replace(row, state="destroyed", wrapped=b"")) for row in over]
+        is_done = await self.store.change_keys([(None, fresh), (old, retired), *ended])
+        await self.refresh()
+        return is_done
 
-    async def _adopt(self, rows: Sequence[WrappedKey]) -> None:
+    async def rewrap(self, row: WrappedKey, master: str, reason: str) -> WrappedKey:
+        """The same key, wrapped by another master key; not stored yet."""
+        key = await self.masters.unwrap(row.wrapped, key_id=row.id, master=row.master, reason=reason)
+        wrapped = await self.masters.wrap(bytes(key), key_id=row.id, master=master, reason=reason)
+        wipe(key)
+        return msgspec.structs.replace(row, wrapped=wrapped, master=master)
+
+    async def close(self) -> None:
+        """Forget the data keys and let the providers go."""
+        self._opened.clear()
+        await self.masters.close()
+
+    def _take_cipher(self, field: str, name: str) -> tuple[AESGCM, str, OwnKey | None]:
+        """What the next value is sealed with; a seed gets a key of its own if that is the mode."""
+        if self.mode == "per-seed" and field == SEED_FIELD:
+            held = self._seeds.find(name)
+            if held is None:
+                raise DataKeyMissing(name, b"")
+            return held.cipher, held.own.key_id, held.own
+        key_id = self._active["data"]
+        opened = self._opened.get(key_id)
+        if opened is None or self._reserved <= 0 or not opened.is_good(self.clock.now()):
+            raise DataKeyMissing(key_id)
+        self._reserved -= 1
+        return opened.use(), key_id, None
+
+    async def _is_watched(self) -> bool:
+        """Whether the master key is where it was; if not, only an unwrap tells whether it is the same one."""
+        try:
+            await self.masters.watch()
+        except KeyRefused:
+            return False
+        return True
+
+    def _tell(self, fault: str) -> None:
+        """Once, not every second: a provider may be away for hours."""
+        if bool(fault) != bool(self.fault):
+            log.warning("key provider: %s", fault or f"{self.masters.describe()} answers again")
+        self.fault = fault
+
+    def _explain(self, error: Unavailable) -> str:
+        address = self.masters.find_other_address()
+        hint = f"; its keys are those of {address}: set KEY_PROVIDER to that" if address else ""
+        return f"{self.masters.describe()} does not open this database: {error}{hint}"
+
+    async def _make_first(self) -> list[WrappedKey]:
+        integrity = self.entropy.bytes(KEY_BYTES)
+        signer = MacKeys({"": integrity}, signing="")
+        plain = {p: integrity if p == "integrity" else self.entropy.bytes(KEY_BYTES) for p in PURPOSES}
+        keys = [await self._make(purpose, key, "new database") for purpose, key in plain.items()]
+        signer.use({keys[1].id: integrity}, signing=keys[1].id)
+        master = msgspec.structs.replace(await self.masters.make(signer), state="active")
+        return [master, *(msgspec.structs.replace(key, master=master.id) for key in keys)]
+
+    async def _enter_master(self) -> None:
+        """Databases of before name no master key: it is the one that has just opened them. One that was moved to
+        another place since is entered under its new address."""
+        if self.masters.active:
+            if change := self.masters.corrected(self.mac_keys()):
+                await self.store.change_keys([change])
+            return
+        master = msgspec.structs.replace(await self.masters.make(self.mac_keys()), state="active")
+        named = [(row, msgspec.structs.replace(row, master=master.id)) for row in self.rows()]
+        await self.store.change_keys([(None, master), *named])
+        await self.refresh()
+
+    async def _make(self, purpose: KeyPurpose, key: bytes, reason: str) -> WrappedKey:
+        key_id = f"{purpose}-{self.entropy.bytes(4).hex()}"
+        wrapped = await self.masters.wrap(key, key_id=key_id, reason=reason)
+        return WrappedKey(key_id, purpose, "active", wrapped, self.clock.now(), self.masters.active)
+
+    async def _reserve(self, row: WrappedKey) -> None:
+        if await self.store.reserve_uses(row.id, self._block, USES_MAX):
+            self._reserved, self._block = self._block, USES_BLOCK
+        else:
+            await self.replace(row, "used up")
+
+    async def _fetch_seed_key(self, name: str, sealed: bytes, subject: str) -> None:
+        if self._seeds.hold_again(name):
+            return
+        if sealed:
+            own = cast(OwnKey, read_own_key(sealed))
+            if self._rows.get(own.master) is None:
+                await self.refresh()
+            key = await self.masters.unwrap(
+                own.wrapped, key_id=own.key_id, master=own.master, reason="seed", subject=subject
+            )
+        else:
+            key, key_id = bytearray(self.entropy.bytes(KEY_BYTES)), f"seed-{self.entropy.bytes(8).hex()}"
+            wrapped = await self.masters.wrap(bytes(key), key_id=key_id, reason="new seed", subject=subject)
+            own = OwnKey(key_id, self.masters.active, wrapped)
+        self._seeds.hold(name, SeedKey(AESGCM(key), own))
+        wipe(key)
+
+    async def _open(self, row: WrappedKey, reason: str) -> None:
+        key = await self.masters.unwrap(row.wrapped, key_id=row.id, master=row.master, reason=reason)
+        opened = self._opened.get(row.id)
+        if opened is None:
+            self._opened[row.id] = OpenedKey(key, self.clock.now())
+        else:
+            opened.renew(self.clock.now())
+        wipe(key)
+
+    async def _adopt(self, rows: Sequence[WrappedKey], reason: str) -> None:
+        self.masters.adopt(rows, self._mac_keys)
+        active_before = self._active.get("data")
         for row in rows:
-            # The id is bound by the wrapping, so a row whose purpose was exchanged does not pass.
-            if not row.id.startswith(f"{row.purpose}-"):
-                raise Unavailable(f"key {row.id} is not for {row.purpose}")
-            self._rows[row.id] = row
-            if row.state == "destroyed":
-                self._plain.pop(row.id, None)
-                self._ciphers.pop(row.id, None)
-                continue
-            if row.id not in self._plain:
-                self._plain[row.id] = await self._provider.unwrap(row.wrapped, key_id=row.id)
-                self.unwraps += 1
-                if row.purpose == "data":
-                    self._ciphers[row.id] = AESGCM(self._plain[row.id])
-            if row.state == "active":
-                self._active[row.purpose] = row.id
+            await self._adopt_row(row, reason)
         if missing := [purpose for purpose in PURPOSES if purpose not in self._active]:
             raise Unavailable(f"no active key for {', '.join(missing)}")
+        if self._active["data"] != active_before:
+            self._reserved = 0
         self._index = HmacKey(self._plain[self._active["index"]])
         self._receipt_keys = {key_id: ReceiptKey(key_id, key) for key_id, key in self._of("receipt").items()}
+        if self._mac_keys is None:
+            self._mac_keys = MacKeys(self._of("integrity"), signing=self._active["integrity"])
+        self._mac_keys.use(self._of("integrity"), signing=self._active["integrity"])
+        self.masters.adopt(rows, self._mac_keys)
+
+    async def _adopt_row(self, row: WrappedKey, reason: str) -> None:
+        # The id is bound by the wrapping, so a row whose purpose was exchanged does not pass.
+        if not row.id.startswith(f"{row.purpose}-"):
+            raise Unavailable(f"key {row.id} is not for {row.purpose}")
+        is_new = row.id not in self._rows
+        self._rows[row.id] = row
+        if row.state == "destroyed":
+            self._plain.pop(row.id, None)
+            self._opened.pop(row.id, None)
+        elif row.purpose == "data" and is_new:
+            await self._open(row, reason)
+        elif row.purpose not in ("data", "master") and row.id not in self._plain:
+            key = await self.masters.unwrap(row.wrapped, key_id=row.id, master=row.master, reason=reason)
+            self._plain[row.id] = bytes(key)
+        if row.state == "active":
+            self._active[row.purpose] = row.id
 
     def _of(self, purpose: KeyPurpose) -> dict[str, bytes]:
         return {key_id: key for key_id, key in self._plain.items() if self._rows[key_id].purpose == purpose}
+
+
+def _destroyed(key_id: str) -> Unavailable:
+    return Unavailable(f"data key {key_id} was destroyed or never belonged to this database")
+
+
+_: type[Seals] = Keyring

@@ -54,7 +54,7 @@ def create_app(deployment: Deployment, *, clock: Callable[[], float] = monotonic
     public_url = deployment.public_url
     started_at, started = deployment.clock.now(), clock()
     metrics = Metrics(
-        unwraps=lambda: deployment.keyring.unwraps,
+        key_uses=lambda: deployment.keyring.masters.trace.counts,
         clock_offset_s=lambda: (deployment.clock.now() - started_at) / MICROS_PER_S - (clock() - started),
     )
     addresses = Addresses(deployment.settings.proxy_networks)
@@ -133,11 +133,11 @@ def _open_routes(deployment: Deployment, metrics: Metrics) -> list[Route]:
             deployment.clock.now()
             await deployment.keyring.check()
             await deployment.store.check()
-            await deployment.keyring.refresh()
         except Unavailable as error:
             body, headers = dump_problem(Problem(503, "unavailable", str(error), retry_after_s=1))
             return _raw_response(503, body, headers)
-        return JSONResponse({"status": "ready"})
+        fault = deployment.keyring.fault or deployment.keyring.masters.fault
+        return JSONResponse({"status": "ready", "key_provider": fault} if fault else {"status": "ready"})
 
     async def show_metrics(_: Request) -> Response:
         text, content_type = metrics.dump()

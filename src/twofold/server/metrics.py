@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,10 @@ _BUCKET_NAMES = (*map(str, LATENCY_BUCKETS_S), "+Inf")
 
 
 class Metrics:
-    """The counters of one process. `unwraps` and `clock_offset_s` are asked when somebody reads."""
+    """The counters of one process. `key_uses` (by how they ended) and `clock_offset_s` are asked when needed."""
 
-    def __init__(self, *, unwraps: Callable[[], int], clock_offset_s: Callable[[], float]) -> None:
-        self._unwraps = unwraps
+    def __init__(self, *, key_uses: Callable[[], Mapping[str, int]], clock_offset_s: Callable[[], float]) -> None:
+        self._key_uses = key_uses
         self._clock_offset_s = clock_offset_s
         self._verifications: Counter[tuple[str, str]] = Counter()
         self._latencies: dict[str, list[int]] = {}
@@ -69,7 +69,14 @@ class Metrics:
         yield CounterMetricFamily("twofold_enrollments", "Authenticators that became active.", self.enrollments)
         yield CounterMetricFamily("twofold_throttled", "Calls that were turned away unjudged.", self.throttled)
         yield CounterMetricFamily("twofold_recoveries", "Recovery codes that let somebody in.", self.recoveries)
-        yield CounterMetricFamily("twofold_key_unwraps", "Keys opened by the key provider.", self._unwraps())
+        uses = self._key_uses()
+        yield CounterMetricFamily("twofold_key_unwraps", "Keys opened by the key provider.", uses.get("unwrapped", 0))
+        asked = CounterMetricFamily(
+            "twofold_key_uses", "Calls to the key provider by how they ended.", labels=["outcome"]
+        )
+        for outcome in ("wrapped", "unwrapped", "refused", "away"):
+            asked.add_metric([outcome], uses.get(outcome, 0))
+        yield asked
         yield GaugeMetricFamily(
             "twofold_clock_offset_seconds",
             "How far this machine's clock was moved since the server started; `twofold doctor` asks a time server.",

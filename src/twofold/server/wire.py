@@ -145,7 +145,8 @@ class PasskeyAnswer(Struct, frozen=True):
 
 
 class AuthenticatorAnswer(Struct, frozen=True):
-    """An authenticator; never a secret. `webauthn` is there for a confirmed one of that factor."""
+    """An authenticator; never a secret. `webauthn` is there for a confirmed one of that factor. `stops_at` is there for
+    one that counts only until then, after a reset: have a new one set up before."""
 
     id: str
     factor: str
@@ -154,6 +155,7 @@ class AuthenticatorAnswer(Struct, frozen=True):
     created_at: Time
     last_used_at: Time | None
     webauthn: PasskeyAnswer | UnsetType = UNSET
+    stops_at: Time | UnsetType = UNSET
 
 
 class ThrottleAnswer(Struct, frozen=True):
@@ -233,7 +235,8 @@ class ChallengeAnswer(Struct, frozen=True):
 class VerifiedAnswer(Struct, frozen=True, kw_only=True):
     """The answer was right. `receipt` is null unless a purpose or a binding was sent. `user_verified`, with a passkey
     only: it made sure by finger, face or PIN who its user is, and was two factors in one. `account_id`, with the answer
-    to a challenge only: whom it was asked for. Compare it with whom you mean to let in."""
+    to a challenge only: whom it was asked for. Compare it with whom you mean to let in. `reenroll_by`, after a reset:
+    this authenticator stops then; lead the person to enroll a new one."""
 
     verified: Annotated[bool, Meta(extra_json_schema={"const": True})]
     factor: str
@@ -243,6 +246,7 @@ class VerifiedAnswer(Struct, frozen=True, kw_only=True):
     recovery_codes_left: int | UnsetType = UNSET
     user_verified: bool | UnsetType = UNSET
     account_id: str | UnsetType = UNSET
+    reenroll_by: Time | UnsetType = UNSET
 
 
 class RejectedAnswer(Struct, frozen=True, kw_only=True):
@@ -283,6 +287,7 @@ def show_outcome(outcome: Verified | Rejected) -> VerifiedAnswer | RejectedAnswe
             browser=outcome.browser,
             recovery_codes_left=_given(outcome.recovery_codes_left),
             user_verified=outcome.is_user_verified if outcome.factor == "webauthn" else UNSET,
+            reenroll_by=show_time(outcome.reenroll_by) if outcome.reenroll_by else UNSET,
         )
     return RejectedAnswer(
         verified=False,
@@ -328,6 +333,7 @@ def _show_authenticator(view: AuthenticatorView) -> AuthenticatorAnswer:
         UNSET
         if passkey is None
         else PasskeyAnswer(passkey.is_backed_up, passkey.transports, UUID(bytes=passkey.aaguid), passkey.is_attested),
+        show_time(view.stops_at) if view.stops_at else UNSET,
     )
 
 

@@ -23,8 +23,8 @@ from twofold.stores._collector import Attempt
 
 DELETED = "deleted"
 
-#: The columns of an account that lists ask for: state, factors, role.
-Summary = tuple[str, str, str]
+#: The columns of an account that lists ask for: state, factors, role, and when its first authenticator stops.
+Summary = tuple[str, str, str, int]
 
 
 class Changes(msgspec.Struct):
@@ -122,13 +122,15 @@ def _is_ended(effect: EndSessions, session_id: str) -> bool:
 def summarize(state: Account | Tombstone | None) -> Summary:
     """The summary of a row: of the factors the active ones in order, each between spaces."""
     if not isinstance(state, Account):
-        return DELETED, "", ""
+        return DELETED, "", "", 0
     factors = sorted({a.factor for a in state.authenticators if a.state == "active"})
-    return state.state, f" {' '.join(factors)} " if factors else "", state.role
+    return state.state, f" {' '.join(factors)} " if factors else "", state.role, state.stops_at
 
 
-def count_by(groups: Iterable[tuple[str, str, str, int]]) -> AccountCounts:
-    """The counts of accounts, each group a summary and how many have it."""
+def count_by(
+    groups: Iterable[tuple[str, str, str, int]], *, stopping: int = 0, first_stops_at: int = 0
+) -> AccountCounts:
+    """The counts of accounts, each group a state, factors and role, and how many have them."""
     total = 0
     states: Counter[str] = Counter()
     factors: Counter[str] = Counter()
@@ -138,4 +140,4 @@ def count_by(groups: Iterable[tuple[str, str, str, int]]) -> AccountCounts:
         states[state] += n
         roles.update({role: n} if role else {})
         factors.update(dict.fromkeys(its_factors.split(), n))
-    return AccountCounts(total, states, roles, factors)
+    return AccountCounts(total, states, roles, factors, stopping, first_stops_at)

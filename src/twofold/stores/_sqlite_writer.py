@@ -36,16 +36,16 @@ T = TypeVar("T")
 _SELECT = """
     WITH wanted (id) AS (VALUES {})
     SELECT wanted.id, version IS NULL AND EXISTS (SELECT 1 FROM events WHERE account_id = wanted.id),
-        version, schema, CAST(document AS BLOB), CAST(mac AS BLOB), state, factors, role
+        version, schema, CAST(document AS BLOB), CAST(mac AS BLOB), state, factors, role, stops_at
     FROM wanted LEFT JOIN accounts USING (id)"""
 # Most attempts leave the summary as it is, and this statement touches no index.
 _UPDATE = "UPDATE accounts SET version = ?, schema = ?, document = ?, mac = ? WHERE id = ?"
 _UPSERT = """
-    INSERT INTO accounts (version, schema, document, mac, id, state, factors, role, created_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO accounts (version, schema, document, mac, id, state, factors, role, stops_at, created_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET version = excluded.version, schema = excluded.schema, document = excluded.document,
         mac = excluded.mac, state = excluded.state, factors = excluded.factors, role = excluded.role,
-        created_at = excluded.created_at"""
+        stops_at = excluded.stops_at, created_at = excluded.created_at"""
 _INSERT_EVENT = "INSERT INTO events (account_id, seq, at, kind, salt, payload, digest) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ERASE_EVENTS = "UPDATE events SET at = 0, kind = '', salt = NULL, payload = NULL WHERE account_id = ? AND seq <= ?"
 _INSERT_MESSAGE = """

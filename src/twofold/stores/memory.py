@@ -12,13 +12,14 @@ from contextlib import suppress
 
 import msgspec
 
-from twofold.core.account import Account
+from twofold.core.account import FIRST_PERSON, Account
 from twofold.core.audit import EventRow
 from twofold.core.codec import Codec, StoredAccount
 from twofold.core.decision import ContactIndex, Decision, EndSessions, Message, OpenSession
 from twofold.core.session import Session, StoredSession
 from twofold.core.settlement import Settlement, load_standing
 from twofold.errors import TamperedRecord, Unavailable
+from twofold.key_ports import KeyStore, Node, Nodes, WrappedKey
 from twofold.ports import (
     AccountCounts,
     AccountPages,
@@ -26,14 +27,12 @@ from twofold.ports import (
     Application,
     Applications,
     Claims,
-    KeyStore,
     Limits,
     NetworkBlock,
     NetworkBlocks,
     Outbox,
     OutboxRow,
     Sessions,
-    WrappedKey,
 )
 from twofold.stores._fold import DELETED, Summary, count_by, fold_sessions, lost, settle_sealed, summarize
 
@@ -58,6 +57,7 @@ class MemoryStore:
         self._rate: dict[tuple[int, bytes], int] = {}
         self._outbox: dict[str, tuple[int, OutboxRow]] = {}
         self._keys: dict[str, WrappedKey] = {}
+        self._nodes: dict[str, Node] = {}
         self._settings: dict[str, str] = {}
 
     def use_codec(self, codec: Codec) -> None:
@@ -142,19 +142,23 @@ class MemoryStore:
         state: str | None = None,
         role: str | None = None,
         search: str | None = None,
+        stops_by: int | None = None,
     ) -> Sequence[StoredAccount]:
         found = []
         for account_id in sorted(self._rows):
-            its_state, factors, its_role = self._summaries[account_id]
-            is_wanted = account_id > after and its_state != DELETED and state in (None, its_state)
+            its_state, factors, its_role, stops_at = self._summaries[account_id]
+            is_wanted = FIRST_PERSON <= account_id > after and its_state != DELETED and state in (None, its_state)
             is_wanted = is_wanted and role in (None, its_role) and (factor is None or factor in factors.split())
+            is_wanted = is_wanted and (stops_by is None or 0 < stops_at <= stops_by)
             if is_wanted and (search is None or search.casefold() in account_id.casefold()):
                 found.append(self._rows[account_id])
         return found[:limit]
 
     async def count_accounts_by(self) -> AccountCounts:
-        people = [summary for account_id, summary in self._summaries.items() if account_id and summary[0] != DELETED]
-        return count_by((*summary, 1) for summary in people)
+        people = [summary for i, summary in self._summaries.items() if i >= FIRST_PERSON and summary[0] != DELETED]
+        stops = [stops_at for *_, stops_at in people if stops_at]
+        kinds = ((state, factors, role, 1) for state, factors, role, _ in people)
+        return count_by(kinds, stopping=len(stops), first_stops_at=min(stops, default=0))
 
     async def events(self, account_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[EventRow]:
         return [event for event in self._events.get(account_id, ()) if event.seq > after_seq][:limit]
@@ -263,17 +267,53 @@ class MemoryStore:
         with self._lock:
             return sorted(self._keys.values(), key=lambda key: key.created_at)
 
-    async def add_keys(self, keys: Sequence[WrappedKey], *, retire: Sequence[str] = (), first: bool = False) -> bool:
+    async def add_keys(self, keys: Sequence[WrappedKey], *, first: bool = False) -> bool:
         with self._lock:
             if first and self._keys:
                 return False
             if any(key.id in self._keys for key in keys):
                 raise Unavailable("there is a key of this id")
-            self._keys.update({key.id: key for key in keys})
-            for key_id in retire:
-                if key_id in self._keys and self._keys[key_id].state == "active":
-                    self._keys[key_id] = msgspec.structs.replace(self._keys[key_id], state="decrypt_only")
-            return True
+            self._keys |= {key.id: key for key in keys}
+        return True
+
+    async def change_keys(self, changes: Sequence[tuple[WrappedKey | None, WrappedKey]]) -> bool:
+        with self._lock:
+            changed = dict(self._keys)
+            for before, after in changes:
+                held = changed.get(after.id)
+                if (held is None) != (before is None) or (held and before and not _is_as_expected(held, before)):
+                    return False
+                kept = {"uses": held.uses, "unwrapped_at": held.unwrapped_at} if held else {}
+                changed[after.id] = msgspec.structs.replace(after, **kept)
+            self._keys = changed
+        return True
+
+    async def reserve_uses(self, key_id: str, count: int, uses_max: int) -> int:
+        with self._lock:
+            key = self._keys.get(key_id)
+            if key is None or key.state != "active" or key.uses + count > uses_max:
+                return 0
+            self._keys[key_id] = msgspec.structs.replace(key, uses=key.uses + count)
+            return key.uses + count
+
+    async def note_unwraps(self, at: Mapping[str, int]) -> None:
+        with self._lock:
+            for key_id, when in at.items():
+                if (key := self._keys.get(key_id)) is not None and key.unwrapped_at < when:
+                    self._keys[key_id] = msgspec.structs.replace(key, unwrapped_at=when)
+
+    async def put_node(self, node: Node, *, forget_before: int) -> None:
+        with self._lock:
+            self._nodes = {i: kept for i, kept in self._nodes.items() if kept.seen_at >= forget_before}
+            self._nodes[node.id] = node
+
+    async def list_nodes(self) -> Sequence[Node]:
+        with self._lock:
+            return sorted(self._nodes.values(), key=lambda node: node.id)
+
+    async def drop_node(self, node_id: str) -> None:
+        with self._lock:
+            self._nodes.pop(node_id, None)
 
     async def count_accounts(self) -> int:
         """How many rows there are, tombstones and the deployment's own among them."""
@@ -312,6 +352,11 @@ def _erase(event: EventRow) -> EventRow:
     return EventRow(event.account_id, event.seq, 0, "", None, None, event.digest)
 
 
+def _is_as_expected(held: WrappedKey, before: WrappedKey) -> bool:
+    names = ("state", "wrapped", "master", "retired_at", "empty_since", "uri")
+    return all(getattr(held, name) == getattr(before, name) for name in names)
+
+
 _accounts: type[Accounts] = MemoryStore
 _pages: type[AccountPages] = MemoryStore
 _claims: type[Claims] = MemoryStore
@@ -321,3 +366,4 @@ _limits: type[Limits] = MemoryStore
 _blocks: type[NetworkBlocks] = MemoryStore
 _outbox: type[Outbox] = MemoryStore
 _keys: type[KeyStore] = MemoryStore
+_nodes: type[Nodes] = MemoryStore

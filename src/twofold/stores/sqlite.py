@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from twofold.core.codec import Codec, StoredAccount
 from twofold.core.decision import Decision
 from twofold.core.session import Session, StoredSession
 from twofold.errors import TamperedRecord, Unavailable
+from twofold.key_ports import KeyStore, Node, Nodes, WrappedKey
 from twofold.ports import (
     AccountCounts,
     AccountPages,
@@ -28,17 +29,16 @@ from twofold.ports import (
     Application,
     Applications,
     Claims,
-    KeyStore,
     Limits,
     NetworkBlock,
     NetworkBlocks,
     Outbox,
     OutboxRow,
     Sessions,
-    WrappedKey,
 )
 from twofold.stores._fold import count_by, lost
 from twofold.stores._sqlite_file import prepare
+from twofold.stores._sqlite_keys import KEY_COLUMNS, change_keys, insert_keys, reserve_uses
 from twofold.stores._sqlite_reader import Reader
 from twofold.stores._sqlite_writer import Writer
 
@@ -62,12 +62,20 @@ _LOAD = """
 # The inner statement needs the index of summaries only, so even a rare factor is found soon among a million accounts.
 _PAGE = """
     SELECT id, version, schema, CAST(document AS BLOB), CAST(mac AS BLOB) FROM accounts WHERE id IN (
-        SELECT id FROM accounts WHERE id > ?1 AND state <> 'deleted' AND (?3 IS NULL OR state = ?3)
+        SELECT id FROM accounts WHERE id > ?1 AND id >= '!' AND state <> 'deleted' AND (?3 IS NULL OR state = ?3)
         AND (?4 IS NULL OR instr(factors, ' ' || ?4 || ' ') > 0) AND (?5 IS NULL OR role = ?5)
         AND (?6 IS NULL OR id GLOB ?6) ORDER BY id LIMIT ?2)
     ORDER BY id"""
+# Few or all are in the index of those who have to set up an authenticator anew; it is in order of id, as pages are.
+_PAGE_STOPPING = """
+    SELECT id, version, schema, CAST(document AS BLOB), CAST(mac AS BLOB) FROM accounts WHERE id IN (
+        SELECT id FROM accounts WHERE id > ?1 AND stops_at <> 0 AND stops_at <= ?7 AND (?3 IS NULL OR state = ?3)
+        AND (?4 IS NULL OR instr(factors, ' ' || ?4 || ' ') > 0) AND (?5 IS NULL OR role = ?5)
+        AND (?6 IS NULL OR id GLOB ?6) ORDER BY id LIMIT ?2)
+    ORDER BY id"""
+_COUNT_STOPPING = "SELECT count(*), ifnull(min(stops_at), 0) FROM accounts WHERE stops_at <> 0"
 _COUNT_BY = """
-    SELECT state, factors, role, count(*) FROM accounts WHERE id > '' AND state <> 'deleted'
+    SELECT state, factors, role, count(*) FROM accounts WHERE id > '' AND state <> 'deleted' AND id >= '!'
     GROUP BY state, factors, role"""
 _CLAIM = """
     INSERT INTO claims VALUES (?, ?, ?, ?) ON CONFLICT (kind, key_hmac)
@@ -146,12 +154,15 @@ class SqliteStore:
         state: str | None = None,
         role: str | None = None,
         search: str | None = None,
+        stops_by: int | None = None,
     ) -> Sequence[StoredAccount]:
-        pattern = None if search is None else _glob(search)
-        return [StoredAccount(*row) for row in await self._list(_PAGE, after, limit, state, factor, role, pattern)]
+        narrowed = after, limit, state, factor, role, None if search is None else _glob(search)
+        found = self._list(_PAGE, *narrowed) if stops_by is None else self._list(_PAGE_STOPPING, *narrowed, stops_by)
+        return [StoredAccount(*row) for row in await found]
 
     async def count_accounts_by(self) -> AccountCounts:
-        return count_by(await self._list(_COUNT_BY))
+        ((stopping, first_stops_at),) = await self._list(_COUNT_STOPPING)
+        return count_by(await self._list(_COUNT_BY), stopping=stopping, first_stops_at=first_stops_at)
 
     async def events(self, account_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[EventRow]:
         sql = """SELECT account_id, seq, at, kind, CAST(salt AS BLOB), CAST(payload AS BLOB), CAST(digest AS BLOB)
@@ -258,20 +269,46 @@ class SqliteStore:
             await self._execute("UPDATE outbox SET due_at = ? WHERE id = ?", retry_at, message_id)
 
     async def load_keys(self) -> Sequence[WrappedKey]:
-        sql = "SELECT id, purpose, state, wrapped, created_at FROM keyring ORDER BY created_at, rowid"
+        sql = f"SELECT {KEY_COLUMNS} FROM keyring ORDER BY created_at, rowid"  # noqa: S608 - our own columns
         return [WrappedKey(*row) for row in await self._read(sql)]
 
-    async def add_keys(self, keys: Sequence[WrappedKey], *, retire: Sequence[str] = (), first: bool = False) -> bool:
+    async def add_keys(self, keys: Sequence[WrappedKey], *, first: bool = False) -> bool:
         def run(connection: sqlite3.Connection) -> bool:
             if first and connection.execute("SELECT 1 FROM keyring LIMIT 1").fetchone():
                 return False
-            sql = "INSERT INTO keyring (id, purpose, state, wrapped, created_at) VALUES (?, ?, ?, ?, ?)"
-            connection.executemany(sql, map(msgspec.structs.astuple, keys))
-            sql = "UPDATE keyring SET state = 'decrypt_only' WHERE id = ? AND state = 'active'"
-            connection.executemany(sql, [(key_id,) for key_id in retire])
+            insert_keys(connection, keys)
             return True
 
         return await self._write(run)
+
+    async def change_keys(self, changes: Sequence[tuple[WrappedKey | None, WrappedKey]]) -> bool:
+        return await self._write(lambda connection: change_keys(connection, changes))
+
+    async def reserve_uses(self, key_id: str, count: int, uses_max: int) -> int:
+        return await self._write(lambda connection: reserve_uses(connection, key_id, count, uses_max))
+
+    async def note_unwraps(self, at: Mapping[str, int]) -> None:
+        sql = "UPDATE keyring SET unwrapped_at = ?2 WHERE id = ?1 AND unwrapped_at < ?2"
+
+        def run(connection: sqlite3.Connection) -> None:
+            connection.executemany(sql, at.items())
+
+        await self._write(run)
+
+    async def put_node(self, node: Node, *, forget_before: int) -> None:
+        def run(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM nodes WHERE seen_at < ?", (forget_before,))
+            sql = "INSERT OR REPLACE INTO nodes (id, seen_at, document) VALUES (?, ?, ?)"
+            connection.execute(sql, (node.id, node.seen_at, msgspec.json.encode(node)))
+
+        await self._write(run)
+
+    async def list_nodes(self) -> Sequence[Node]:
+        rows = await self._read("SELECT document FROM nodes ORDER BY id")
+        return [msgspec.json.decode(document, type=Node) for (document,) in rows]
+
+    async def drop_node(self, node_id: str) -> None:
+        await self._execute("DELETE FROM nodes WHERE id = ?", node_id)
 
     async def count_accounts(self) -> int:
         """How many rows there are, tombstones and the deployment's own among them."""
@@ -329,3 +366,4 @@ _limits: type[Limits] = SqliteStore
 _blocks: type[NetworkBlocks] = SqliteStore
 _outbox: type[Outbox] = SqliteStore
 _keys: type[KeyStore] = SqliteStore
+_nodes: type[Nodes] = SqliteStore

@@ -181,6 +181,22 @@ def _tell_made_codes(activity: Activity, _: Account) -> Sentence:
     )
 
 
+def _tell_reset_begun(activity: Activity, _: Account) -> Sentence:
+    if stops_at := activity.text("stops_at"):
+        return Sentence("A new authenticator has to be set up by %(until)s", {"until": _say_time(stops_at)})
+    return Sentence("Authenticators were taken away from many people at once, to be set up anew")
+
+
+def _tell_reset_of_many(activity: Activity, _: Account) -> Sentence:
+    people = activity.number("people")
+    return Sentence("The reset of one person is done", plural="The reset of %(count)s people is done", count=people)
+
+
+def _say_time(at: str) -> str:
+    """A time of an event as people read it."""
+    return at.replace("T", " ").replace("Z", " UTC")
+
+
 def _tell_role(activity: Activity, _: Account) -> Sentence:
     if activity.text("role") == "administrator":
         return Sentence("This account became an administrator's")
@@ -203,8 +219,9 @@ def _tell_tested(activity: Activity, _: Account) -> Sentence:
 def _tell_blocked(activity: Activity, _: Account) -> Sentence:
     network = activity.text("network")
     if until := activity.text("until"):
-        until = until.replace("T", " ").replace("Z", " UTC")
-        return Sentence("The network %(network)s is refused until %(until)s", {"network": network, "until": until})
+        return Sentence(
+            "The network %(network)s is refused until %(until)s", {"network": network, "until": _say_time(until)}
+        )
     return Sentence("The network %(network)s is refused", {"network": network})
 
 
@@ -229,7 +246,12 @@ _SENTENCES: dict[str, Sentence | Callable[[Activity, Account], Sentence]] = {
     "account.compromised": Sentence("An application said that somebody else was in; everything was signed out"),
     "account.unlocked": Sentence("The account was unlocked"),
     "account.reset": Sentence("All authenticators were taken away, to be set up anew"),
+    "account.reset_begun": _tell_reset_begun,
+    "accounts.reset_begun": Sentence("A reset of many people was begun"),
+    "accounts.reset": _tell_reset_of_many,
     "account.role_changed": _tell_role,
+    "account.restored": Sentence("The account was brought back from a backup; everything was signed out"),
+    "deployment.restored": Sentence("This site was brought back from a backup"),
     "application.added": Sentence("An application got a key"),
     "application.revoked": Sentence("An application lost its key"),
     "password.set": Sentence("The password was set"),

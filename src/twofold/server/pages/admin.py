@@ -47,6 +47,8 @@ async def show_admin(visit: Visit) -> Response:
         disabled=counts.by_state.get("disabled", 0),
         administrators=counts.by_role.get("administrator", 0),
         networks=len(await visit.house.networks.list()),
+        stopping=counts.stopping,
+        first_stops_at=counts.first_stops_at,
         factors=[(say_factor(factor), n) for factor in FACTORS if (n := counts.by_factor.get(factor, 0))],
         suggestion=visit.house.addresses.suggestion,
         alarms=[_tell_alarm(alarm) for alarm in await administration.latest_alarms()],

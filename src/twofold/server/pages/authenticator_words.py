@@ -90,7 +90,7 @@ def _show(view: AuthenticatorView, rp: RelyingParty | None, *, is_own: bool) -> 
     if elsewhere:
         told = (*told, Sentence("Works at %(address)s only", {"address": elsewhere}))
     is_cloned = facts is not None and facts.cloned_at > 0
-    badge = _find_badge(view.state, is_cloned=is_cloned, is_elsewhere=bool(elsewhere))
+    badge = _find_badge(view, is_cloned=is_cloned, is_elsewhere=bool(elsewhere))
     replace = Sentence("I have a new phone") if view.factor == "totp" else Sentence("Replace it")
     return Shown(view, kind, icon, told, badge, replace, elsewhere, is_cloned)
 
@@ -107,11 +107,13 @@ def _tell(facts: PasskeyFacts, kind: Sentence, label: str, *, is_own: bool) -> t
     return (*told, verifies if facts.is_user_verifying else Sentence("Asks for a touch only"))
 
 
-def _find_badge(state: str, *, is_cloned: bool, is_elsewhere: bool) -> Sentence | None:
-    if state == "disabled":
+def _find_badge(view: AuthenticatorView, *, is_cloned: bool, is_elsewhere: bool) -> Sentence | None:
+    if view.state == "disabled":
         return Sentence("Switched off")
-    if state == "unavailable":
+    if view.state == "unavailable":
         return Sentence("Cannot be read now")
     if is_cloned:
         return Sentence("Perhaps copied")
+    if view.stops_at:
+        return Sentence("To be replaced")
     return Sentence("Not at this address") if is_elsewhere else None

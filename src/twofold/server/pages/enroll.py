@@ -13,6 +13,7 @@ from starlette.responses import Response
 from twofold import setup_link
 from twofold.core.account import FIRST_FACTOR, RECOVERY, Authenticator
 from twofold.core.activity import Activity, find_reset
+from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import Confirmed
 from twofold.core.health import assess_health, has_new_codes
 from twofold.core.sign_in import ENROLL
@@ -28,6 +29,8 @@ from twofold.server.words import Sentence
 
 #: So many events are looked through for a reset by an administrator.
 EVENTS_LOOKED_AT = 100
+#: So long before what somebody has stops, its page offers no other way any more.
+LAST_DAY_S = 86_400
 PASSKEY = "webauthn"
 
 Step = Literal["proof", "choice", "connect", "codes"]
@@ -109,7 +112,7 @@ async def take_cancel(visit: Visit) -> Response:
 async def take_saved(visit: Visit) -> Response:
     """On, once the codes are in a safe place. They cannot be shown again: they are kept as digests only."""
     if visit.field("saved"):
-        return visit.go("/enroll/done")
+        return visit.go("/enroll/done" + spell_query({"next": visit.next_path}))
     error = Sentence("Tick the box when the codes are in a safe place.")
     return visit.show("enroll/saved.html", status=422, error=error)
 
@@ -173,9 +176,11 @@ async def show_proof(
         {"code": error} if error else None,
         purpose=ENROLL,
         replaced=replaced,
-        has_new_codes=has_new_codes(visit.owner, visit.now),
+        has_new_codes=not visit.owner.stops_at and has_new_codes(visit.owner, visit.now),
         letters_url=f"/enroll{spell_query(more)}",
         steps=count_steps(visit, "proof"),
+        stops_at=visit.owner.stops_at,
+        can_wait=_can_wait(visit),
     )
 
 
@@ -221,7 +226,7 @@ def count_steps(visit: Visit, step: Step) -> tuple[int, int]:
     session = visit.session
     # A recovery code at the sign-in is proof enough: then this page's own question is no step.
     has_proof = step == "proof" or (session.may_enroll_until > 0 and session.proved_at != session.begun_at)
-    has_codes = step == "codes" or not any(a.factor == RECOVERY for a in visit.owner.authenticators)
+    has_codes = step == "codes" or not any(a.factor == RECOVERY and not a.stops_at for a in visit.owner.authenticators)
     steps = ["proof"] * has_proof + ["choice", "connect"] + ["codes"] * has_codes
     return steps.index(step) + 1, len(steps)
 
@@ -267,6 +272,12 @@ def _find_ways(obstacle: Sentence | None) -> list[Way]:
     return [way for way in WAYS if way.factor != PASSKEY or obstacle is None]
 
 
+def _can_wait(visit: Visit) -> bool:
+    """Whether this may be done another day: not on the last one before what the person has stops."""
+    stops_at = visit.owner.stops_at
+    return not stops_at or stops_at - visit.now >= LAST_DAY_S * MICROS_PER_S
+
+
 def _start_path(visit: Visit, replaced: Authenticator | None) -> str:
     return f"/enroll{spell_query({'replaces': replaced.id if replaced else '', 'next': visit.next_path})}"
 
@@ -300,6 +311,8 @@ async def _show_choice(visit: Visit, replaced: Authenticator | None) -> Response
         replaced=replaced,
         reset=None if visit.owner.is_bound else await _find_reset(visit),
         steps=count_steps(visit, "choice"),
+        stops_at=visit.owner.stops_at,
+        can_wait=_can_wait(visit),
     )
 
 

@@ -60,6 +60,9 @@ def say_finding(finding: Finding) -> Advice:
                 Sentence("Set it up again"),
                 f"/enroll?replaces={finding.authenticator_id}",
             )
+        case "stopping":
+            stops = Sentence("What you have stops working soon. Set up a new authenticator before.")
+            return Advice(Sentence("A new authenticator is due"), stops, Sentence("Set up a new one"), "/enroll")
         case "no_recovery_codes":
             return Advice(
                 Sentence("No recovery codes"),

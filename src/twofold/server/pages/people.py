@@ -43,14 +43,19 @@ class Filter(NamedTuple):
     text: Sentence
     state: str | None = None
     role: str | None = None
+    stops_by: int | None = None
 
     def count(self, counts: AccountCounts) -> int:
         """How many people it leaves."""
+        if self.stops_by is not None:
+            return counts.stopping
         if self.role is not None:
             return counts.by_role.get(self.role, 0)
         return counts.total if self.state is None else counts.by_state.get(self.state, 0)
 
 
+#: Those whose authenticators stop after a reset.
+STOPPING = "stopping"
 EVERYBODY = Filter("", Sentence("All"))
 FILTERS = (
     EVERYBODY,
@@ -58,6 +63,7 @@ FILTERS = (
     Filter("unprotected", Sentence("Without one"), state="empty"),
     Filter("disabled", Sentence("Disabled"), state="disabled"),
     Filter("administrators", Sentence("Administrators"), role="administrator"),
+    Filter(STOPPING, Sentence("New authenticator due"), stops_by=2**63 - 1),
 )
 
 
@@ -78,7 +84,9 @@ async def show_people(visit: Visit) -> Response:
     search, after = spell_name(query.get("q", "")), query.get("after", "")
     chosen = next((f for f in FILTERS if f.name == query.get("show", "")), EVERYBODY)
     house = visit.house
-    found = await house.administration.page(after=after, search=search or None, state=chosen.state, role=chosen.role)
+    found = await house.administration.page(
+        after=after, search=search or None, state=chosen.state, role=chosen.role, stops_by=chosen.stops_by
+    )
     counts = await house.administration.count()
     lines = [to_line(view) for view in found[:PAGE_PEOPLE]]
     kept = {"q": search, "show": chosen.name}
@@ -91,6 +99,7 @@ async def show_people(visit: Visit) -> Response:
         chips=[
             (each.text, _list_path(kept, show=each.name), each is chosen, None if search else each.count(counts))
             for each in FILTERS
+            if each.name != STOPPING or each is chosen or counts.stopping
         ],
         first_href=_list_path(kept) if after else None,
         next_href=_list_path(kept, after=lines[-1].view.id) if len(found) > PAGE_PEOPLE else None,

@@ -13,7 +13,7 @@ import msgspec
 from twofold.core.account import FIRST_FACTOR, RECOVERY
 from twofold.core.administration import INVITATION_TTL_S
 from twofold.directory import AccountView
-from twofold.server.words import Duration, Sentence
+from twofold.server.words import Duration, Moment, Sentence
 
 
 class Standing(NamedTuple):
@@ -106,6 +106,15 @@ def say_standing(view: AccountView) -> Standing:
             Sentence("Has to wait"),
             Sentence("After several wrong codes, new browsers wait before the next one is looked at."),
             "unlock",
+        )
+    if view.stops_at:
+        return Standing(
+            "warning",
+            Sentence("New authenticator due"),
+            Sentence(
+                "What this person has stops at %(when)s. Until then each sign-in leads to setting up a new one.",
+                {"when": Moment(view.stops_at)},
+            ),
         )
     if view.throttle == "open" and not view.recovery_codes_left:
         return Standing(

@@ -32,6 +32,7 @@ from twofold.sign_in_limits import log_refusal
 
 CODES = 3
 CODE_PATH = "/sign-in/code"
+ENROLL_PATH = "/enroll"
 OFFER_PATH = "/enroll/offer"
 PASSKEY = "webauthn"
 
@@ -72,6 +73,7 @@ async def take_code(visit: Visit) -> Response:
         return await _show_step(visit, error=explain_input(InvalidInput("code", "")), status=422)
     chosen = _find_chosen(visit, await _find_ways(visit))
     is_offered = not codes and bool(visit.field("able")) and _can_offer_passkey(visit)
+    is_led = visit.owner.stops_at > 0
     try:
         outcome = await visit.house.verifier.verify(
             visit.owner.id,
@@ -80,7 +82,7 @@ async def take_code(visit: Visit) -> Response:
             authenticator_id=_narrow(chosen, visit.field("code")),
             # The same form sent twice ends alike, and is judged and charged once. In a browser that is not known one
             # code, which may have been relayed, must not leave a passkey behind: there another one is asked for first.
-            caller=await visit.caller(is_once=True, may_enroll=is_offered and visit.session.is_known),
+            caller=await visit.caller(is_once=True, may_enroll=visit.session.is_known and (is_offered or is_led)),
         )
     except InvalidInput as error:
         return await _show_step(visit, error=explain_input(error), status=422)
@@ -92,6 +94,8 @@ async def take_code(visit: Visit) -> Response:
         return await _refuse_code(visit, outcome, by_three=bool(codes))
     visit.keep(outcome)
     aim = visit.session.next
+    if is_led:
+        return visit.go(ENROLL_PATH + spell_query({"next": aim}))
     # After a bad day the page that says what to do about it comes first.
     if outcome.recovery_codes_left is not None:
         return visit.go(HOME + spell_query({"codes-left": str(outcome.recovery_codes_left), "next": aim}))
@@ -122,6 +126,8 @@ async def take_passkey(visit: Visit) -> Response:
         # There is not even one passkey any more.
         return await _show_step(visit, problem=explain_code(Rejected("unknown_credential"), visit.now), status=409)
     visit.keep(shown)
+    if visit.owner.stops_at:
+        return visit.go(ENROLL_PATH + spell_query({"next": visit.session.next}))
     return visit.go(visit.session.next or HOME)
 
 

@@ -79,6 +79,7 @@ async def show_security(visit: Visit) -> Response:
         sessions=sorted(sessions, key=lambda session: session.id != visit.session.id),
         sessions_shown=SESSIONS_SHOWN,
         this_session=visit.session.id,
+        stops_at=owner.stops_at,
         activity=[tell(each, owner) for each in leave_out_first_steps(activity)[:EVENTS_SHOWN]],
     )
 

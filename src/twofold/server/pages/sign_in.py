@@ -21,7 +21,7 @@ from twofold.factors.webauthn_json import RelyingParty, encode, read_authenticat
 from twofold.server.pages.gate import tell_blocked
 from twofold.server.pages.home import HOME
 from twofold.server.pages.refusals import Explanation, explain_code, explain_input
-from twofold.server.pages.second_step import CODE_PATH
+from twofold.server.pages.second_step import CODE_PATH, ENROLL_PATH
 from twofold.server.pages.visit import AskedPasskey, Outcome, Visit, spell_query
 from twofold.server.words import Sentence
 from twofold.sign_in import spell_name
@@ -85,6 +85,8 @@ async def take_passkey(visit: Visit) -> Response:
     match outcome:
         case Verified():
             await begin_session(visit, outcome)
+            if outcome.reenroll_by:
+                return visit.go(ENROLL_PATH + spell_query({"next": visit.next_path}))
             return visit.go(visit.next_path or HOME)
         case TooMany(retry_after_s=wait_s):
             return tell_blocked(visit, wait_s)

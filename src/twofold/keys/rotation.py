@@ -1,0 +1,173 @@
+"""How keys come, move and go in the stored keyring: new ones, another master key, destruction.
+
+Nothing here touches an account: walking them all is `twofold.resealing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import msgspec
+
+from twofold.errors import ConfigurationError, Refused, Unavailable
+from twofold.key_ports import KeyPurpose, WrappedKey
+from twofold.keys.keyring import USES_BLOCK, USES_MAX, Keyring
+from twofold.keys.node import ThisNode
+
+DATA_KEY_DAYS = 90
+TICKET_KEY_ROTATED_AFTER_S = 86_400
+#: A new data key is made while so many blocks of uses are left, for nodes that are in the middle of one.
+SPARE_BLOCKS = 64
+#: How long a retired data key stays, and how far apart the two scans are that must find nothing under it.
+GRACE_DAYS = 30
+SCANS_APART_S = 86_400
+_DAY = 86_400 * 1_000_000
+_MICROS = 1_000_000
+
+#: Writes an event of the deployment: its kind and its payload.
+Record = Callable[[str, Mapping[str, str | int | Sequence[str] | None]], Awaitable[None]]
+
+
+class Rotation:
+    """The changes of one keyring."""
+
+    def __init__(self, keyring: Keyring, node: ThisNode, record: Record) -> None:
+        self._keyring = keyring
+        self._node = node
+        self._record = record
+
+    async def make_data_key(self, reason: str) -> WrappedKey:
+        """A new data key for everything that is sealed from now on; the one before only opens."""
+        return await self._replace("data", reason)
+
+    async def is_data_key_due(self) -> bool:
+        """Whether the data key in use is 90 days old or has nearly sealed as often as it may."""
+        await self._keyring.refresh()
+        row = self._active("data")
+        is_old = self._keyring.clock.now() - row.created_at >= DATA_KEY_DAYS * _DAY
+        return is_old or row.uses > USES_MAX - SPARE_BLOCKS * USES_BLOCK
+
+    async def rotate_ticket_key(self) -> None:
+        """A new ticket key once the newest is a day old. Tickets of the one before stay good for a quarter of an hour;
+        those of the one before that are long over, and it is destroyed."""
+        await self._keyring.refresh()
+        now = self._keyring.clock.now()
+        if now - self._active("ticket").created_at <= TICKET_KEY_ROTATED_AFTER_S * _MICROS:
+            return
+        over = [row for row in self._keyring.rows() if row.purpose == "ticket" and row.state == "decrypt_only"]
+        await self._replace("ticket", "a day old", over=over)
+
+    async def replace_signing_keys(self, reason: str) -> None:
+        """New keys for receipts, tickets and the codes of documents. Every server knows the new ones before any of them
+        is used; raises `Unavailable` if one does not come to know them, and they are not used then."""
+        announced = []
+        for purpose in ("receipt", "ticket", "integrity"):
+            fresh = await self._keyring.make(purpose, reason)
+            announced.append(msgspec.structs.replace(fresh, state="decrypt_only"))
+        await self._change([(None, row) for row in announced])
+        await self._node.wait_for_all()
+        now = self._keyring.clock.now()
+        changes: list[tuple[WrappedKey | None, WrappedKey]] = []
+        for row in announced:
+            old = self._active(row.purpose)
+            changes += [
+                (row, msgspec.structs.replace(row, state="active")),
+                (old, msgspec.structs.replace(old, state="decrypt_only", retired_at=now)),
+            ]
+        signer = self._keyring.signer_of(announced[-1].id)
+        for master in self._masters():
+            signed = self._keyring.masters.signed(master, signer)
+            changes.append((master, signed))
+        await self._change(changes)
+        for row in announced:
+            await self._record("key.rotated", {"purpose": row.purpose, "key": row.id, "reason": reason})
+
+    async def join_master(self, uri: str) -> WrappedKey:
+        """Enter another master key beside the one in use, and wait until every server can use it.
+
+        Raises `ConfigurationError`, `Unavailable`; the key in use stays in use, and nothing is wrapped anew.
+        """
+        await self._keyring.refresh()
+        masters = self._masters()
+        if any(row.uri == uri and row.state == "active" for row in masters):
+            raise Refused("conflict", f"{uri} holds the master key in use already")
+        joined = next((row for row in masters if row.uri == uri and not row.retired_at), None)
+        if joined is None:
+            joined = await self._keyring.masters.make(self._keyring.mac_keys(), uri)
+            await self._change([(None, joined)])
+            await self._record("key.joined", {"key": joined.id, "provider": uri})
+        await self._node.wait_for_all(joined.id)
+        return joined
+
+    async def move(self, master: WrappedKey, reason: str) -> None:
+        """Wrap every key with this master key, in one step: from then on it alone opens the database."""
+        old = self._active("master")
+        wrapped = [row for row in self._keyring.rows() if row.purpose != "master" and row.state != "destroyed"]
+        changes: list[tuple[WrappedKey | None, WrappedKey]] = []
+        changes += [(row, await self._keyring.rewrap(row, master.id, "move")) for row in wrapped]
+        now = self._keyring.clock.now()
+        changes += [
+            (master, msgspec.structs.replace(master, state="active")),
+            (old, msgspec.structs.replace(old, state="decrypt_only", retired_at=now)),
+        ]
+        await self._change(changes)
+        await self._record("key.moved", {"from": old.id, "key": master.id, "provider": master.uri, "reason": reason})
+
+    async def note_scan(self, key_id: str, found: int, *, grace_days: int = GRACE_DAYS) -> str | None:
+        """After a full scan that found so much under a retired key: None once it may be destroyed, else why not."""
+        row = self.check_retired(key_id)
+        now = self._keyring.clock.now()
+        if found:
+            if row.empty_since:
+                await self._change([(row, msgspec.structs.replace(row, empty_since=0))])
+            return f"{found} values are still under {key_id}: twofold keys rotate --resume"
+        if not row.empty_since:
+            await self._change([(row, msgspec.structs.replace(row, empty_since=now))])
+            return f"nothing is under {key_id} any more; a second look a day from now has to find the same"
+        wait = end_of_grace(row, grace_days=grace_days) - now
+        if wait > 0:
+            return f"{key_id} may be destroyed in {-(-wait // _DAY)} days: look again then"
+        return None
+
+    async def destroy(self, key_id: str, reason: str) -> WrappedKey:
+        """Forget a key for good. Whoever calls has seen `note_scan` answer None."""
+        row = self.check_retired(key_id)
+        await self._change([(row, msgspec.structs.replace(row, state="destroyed", wrapped=b""))])
+        await self._record("key.destroyed", {"key": key_id, "purpose": row.purpose, "reason": reason})
+        return row
+
+    def check_retired(self, key_id: str) -> WrappedKey:
+        """The row of a key that only opens; raises `ConfigurationError`, `Refused` for any other."""
+        row = self._keyring.row(key_id)
+        if row is None:
+            raise ConfigurationError(f"there is no key {key_id}: twofold keys status --all lists them")
+        if row.state != "decrypt_only":
+            raise Refused("conflict", f"{key_id} is {row.state.replace('_', ' ')}, and only a retired key is destroyed")
+        return row
+
+    def _masters(self) -> list[WrappedKey]:
+        return [row for row in self._keyring.rows() if row.purpose == "master" and row.state != "destroyed"]
+
+    def _active(self, purpose: KeyPurpose) -> WrappedKey:
+        return next(row for row in self._keyring.rows() if row.purpose == purpose and row.state == "active")
+
+    async def _replace(self, purpose: KeyPurpose, reason: str, *, over: Sequence[WrappedKey] = ()) -> WrappedKey:
+        """A new active key; if another node made one at the same time, that is it."""
+        old = self._active(purpose)
+        is_done = await self._keyring.replace(old, reason, over=over)
+        new = self._active(purpose)
+        if is_done:
+            await self._record("key.rotated", {"purpose": purpose, "from": old.id, "key": new.id, "reason": reason})
+        return new
+
+    async def _change(self, changes: Sequence[tuple[WrappedKey | None, WrappedKey]]) -> None:
+        if not await self._keyring.store.change_keys(changes):
+            await self._keyring.refresh()
+            raise Unavailable("the keyring was changed by another process meanwhile: try again")
+        await self._keyring.refresh()
+
+
+def end_of_grace(row: WrappedKey, *, grace_days: int = GRACE_DAYS) -> int:
+    """When a key that only opens may be destroyed, in microseconds, if a second scan then finds nothing under it."""
+    begin = row.retired_at or row.created_at
+    return max(begin + grace_days * _DAY, row.empty_since + SCANS_APART_S * _MICROS)
