@@ -31,7 +31,7 @@ def sections(*, quick: bool) -> list[Section]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer accounts and rounds: two minutes instead of six")
+    parser.add_argument("--quick", action="store_true", help="fewer accounts and rounds: two minutes instead of five")
     parser.add_argument("--write", action="store_true", help="write the figures into docs/benchmarks.md")
     arguments = parser.parse_args()
     measured: dict[str, list[Figure]] = {}

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -21,20 +21,22 @@ from twofold.core.account import Account, new_account
 from twofold.core.attempt import Call
 from twofold.core.codec import Codec
 from twofold.core.decision import Decision
-from twofold.core.enrollment import import_authenticator
+from twofold.core.enrollment import NewCredential, import_authenticator
 from twofold.core.entropy import SEED_BYTES, Seed
 from twofold.core.settlement import Settlement, Standing, settle
 from twofold.credentials import Credentials, OtpParameters
 from twofold.crypto.otp import code_at, step_at
+from twofold.errors import DataKeyMissing
 from twofold.hash_pool import HashPool
+from twofold.keys.keyring import Keyring
 from twofold.stores._fold import summarize
 from twofold.stores._sqlite_file import connect
 
 STEP_S = 30
 ROWS_PER_COMMIT = 20_000
 _INSERT_ACCOUNT = """
-    INSERT INTO accounts (id, version, schema, document, mac, state, factors, role, created_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+    INSERT INTO accounts (id, version, schema, document, mac, state, factors, role, stops_at, created_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 
 def account_id(number: int) -> str:
@@ -81,15 +83,23 @@ def populate(data_dir: Path, accounts: int) -> str:
 
 
 async def _populate(data_dir: Path, accounts: int) -> str:
-    settings = Settings(data_dir=data_dir)
-    deployment = await open_deployment(settings)
-    _, key = await deployment.applications.create("bench")
-    # From here on the file has one writer, and nothing that a crash could cost.
-    await deployment.close()
+    deployment = await open_deployment(Settings(data_dir=data_dir))
+    try:
+        _, key = await deployment.applications.create("bench")
+        await fill(deployment, accounts)
+    finally:
+        await deployment.close()
+    return key
+
+
+async def fill(deployment: Deployment, accounts: int) -> None:
+    """Put that many accounts into the database of a deployment, which has nothing else to do meanwhile."""
     settlements = _settle_all(deployment, accounts)
-    connection = connect(settings.sqlite_path, cache_kib=64 * 1024)
+    # Nothing that a crash could cost.
+    connection = connect(deployment.settings.sqlite_path, cache_kib=64 * 1024)
     connection.executescript("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 4000")
-    while batch := list(itertools.islice(settlements, ROWS_PER_COMMIT)):
+    # Gathered before BEGIN: for a new block of uses the deployment writes, too.
+    while batch := [settled async for settled in _take(settlements, ROWS_PER_COMMIT)]:
         events = [msgspec.structs.astuple(event) for settlement in batch for event in settlement.events]
         connection.execute("BEGIN")
         connection.executemany(_INSERT_ACCOUNT, map(_row, batch))
@@ -97,19 +107,40 @@ async def _populate(data_dir: Path, accounts: int) -> str:
         connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
-    return key
 
 
-def _settle_all(deployment: Deployment, accounts: int) -> Iterator[Settlement]:
+async def _take(settlements: AsyncIterator[Settlement], count: int) -> AsyncIterator[Settlement]:
+    for _ in range(count):
+        try:
+            yield await anext(settlements)
+        except StopAsyncIteration:
+            return
+
+
+async def _settle_all(deployment: Deployment, accounts: int) -> AsyncIterator[Settlement]:
     codec, entropy, pool = Codec(deployment.keyring.mac_keys()), SystemEntropy(), HashPool(1)
     credentials = Credentials(deployment.keyring, entropy, pool, issuer="Bench")
     now = time.time_ns() // 1000
     for number in range(accounts):
         name = account_id(number)
         call = Call(now, Seed(entropy.bytes(SEED_BYTES)), is_admin=True)
-        fresh = credentials.new_otp(name, credentials.new_id(), "totp", OtpParameters(seed_of(number)))
+        fresh = await _seal(deployment.keyring, credentials, name, number)
         imported = import_authenticator(new_account(name, call.seed, call.now), fresh, call)
         yield _settle(name, imported, codec)
+
+
+async def _seal(keyring: Keyring, credentials: Credentials, name: str, number: int) -> NewCredential:
+    """The credential of an account's authenticator, as the engine has it sealed: asking for the key that it needs."""
+    authenticator_id, lent = credentials.new_id(), list[DataKeyMissing]()
+    while True:
+        try:
+            fresh = credentials.new_otp(name, authenticator_id, "totp", OtpParameters(seed_of(number)))
+        except DataKeyMissing as missing:
+            await keyring.fetch(missing)
+            lent += [missing] if missing.seed is not None else []
+        else:
+            keyring.drop(lent)
+            return fresh
 
 
 def _settle(name: str, decision: Decision, codec: Codec) -> Settlement:

@@ -78,6 +78,8 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "delivery": ("core ports", "msgspec"),
     "importing": (f"{SHELL} factors verifier importing", "msgspec"),
     "inspection": (SHELL, "msgspec"),
+    "backup": ("crypto keys.env keys.local keys.uri ports stores._sqlite_file", "msgspec"),
+    "restoring": ("backup core crypto.parcel factors ports stores._sqlite_file", "msgspec"),
     "setup_link": ("core ports", "msgspec"),
     "key_audit": ("core engine key_ports keys.trace", ""),
     "resealing": ("core ports crypto.seal engine credentials keys.keyring", "msgspec"),

@@ -106,7 +106,7 @@ def find(answer: str, path: str) -> str:
 @pytest.fixture
 def served(tmp_path: Path, require_program: Callable[[str], str]) -> Iterator[Shell]:
     """A shell in an empty folder beside a server that serves that folder's data."""
-    for program in ("oathtool", "curl"):
+    for program in ("oathtool", "curl", "openssl", "softhsm2-util"):
         require_program(program)
     arguments = [str(COMMANDS / "twofold"), "serve", "--port", "0"]
     with subprocess.Popen(
@@ -124,7 +124,14 @@ def served(tmp_path: Path, require_program: Callable[[str], str]) -> Iterator[Sh
 
 @pytest.mark.parametrize(
     "page",
-    ["api.md", "howto/api-from-anything.md", "howto/backup.md", "howto/passkey-address.md", "howto/run-a-server.md"],
+    [
+        "api.md",
+        "keys.md",
+        "howto/api-from-anything.md",
+        "howto/backup.md",
+        "howto/passkey-address.md",
+        "howto/run-a-server.md",
+    ],
 )
 def test_commands_print_what_the_page_shows(page: str, served: Shell) -> None:
     for step in steps(DOCS / page):

@@ -224,4 +224,5 @@ async def test_no_key_stands_in_the_trace(deployment: Deployment, clock: SetCloc
     keys = [row.wrapped[-32:] for row in await deployment.store.load_keys()]
     for account_id in (KEY_TRACE, DEPLOYMENT, "alice"):
         for event in await deployment.store.events(account_id):
-            assert not any(key in (event.payload or b"") or key.hex().encode() in (event.payload or b"") for key in keys)
+            payload = event.payload or b""
+            assert not any(key in payload or key.hex().encode() in payload for key in keys)

@@ -117,9 +117,7 @@ async def test_a_data_key_that_is_nearly_used_up_is_replaced(
     assert await states(deployment, "data") == ["decrypt_only", "active"]
 
 
-async def test_of_all_nodes_one_renews_in_an_hour(
-    deployment: Deployment, clock: SetClock, upkeep: KeyUpkeep
-) -> None:
+async def test_of_all_nodes_one_renews_in_an_hour(deployment: Deployment, clock: SetClock, upkeep: KeyUpkeep) -> None:
     clock.advance(DATA_KEY_DAYS * DAY_S)
     for _ in range(3):
         await upkeep.renew()
@@ -148,9 +146,7 @@ async def test_what_is_under_a_retired_key_moves_and_the_key_is_destroyed_after_
     assert (await kinds(deployment, "")).count("key.destroyed") == 3
 
 
-async def test_master_keys_are_ended_by_hand_alone(
-    deployment: Deployment, clock: SetClock, upkeep: KeyUpkeep
-) -> None:
+async def test_master_keys_are_ended_by_hand_alone(deployment: Deployment, clock: SetClock, upkeep: KeyUpkeep) -> None:
     deployment.keyring.masters._open = lambda *_: PlainProvider("vault")
     rotation = deployment.rotation
     await rotation.move(await rotation.join_master("plain:vault"), "test")
@@ -219,8 +215,7 @@ async def test_what_fails_is_logged_once_and_tried_again(
 async def test_a_server_that_ends_is_no_node_any_more_and_has_written_its_trace(clock: SetClock) -> None:
     deployment = await open_in_memory(clock)
     await deployment.begin_upkeep()
-    while not await deployment.store.list_nodes():
-        await asyncio.sleep(0)
+    await deployment.node.report()
     deployment.keyring._opened.clear()
     await deployment.keyring.check()
     await deployment.close()

@@ -134,7 +134,7 @@ async def test_a_data_key_is_suspected_of_every_seed_that_it_may_have_sealed(
         changed = MassReset(
             deployment.mass_reset._engine,
             deployment.verifier.accounts,
-            deployment.store,
+            deployment.administration,
             deployment.mass_reset._codec,
             lambda: (retired,),
         )

@@ -18,7 +18,7 @@ from twofold.crypto.seal import OwnKey, read_own_key
 from twofold.directory import ProfileInput
 from twofold.engine import Caller
 from twofold.errors import KeyRefused, ProviderAway, Refused, Unavailable
-from twofold.keys.opened import SeedKeys
+from twofold.keys.seed_keys import SeedKeys
 from twofold.server.app import create_app
 
 ADMIN = Caller(is_admin=True)

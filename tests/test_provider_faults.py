@@ -164,8 +164,9 @@ async def unless_unavailable(work: Awaitable[Any]) -> Any:
     """What it returned, or the failure: only one that says "not now", never a mistake of ours."""
     try:
         return await work
+    except DataKeyMissing:
+        raise AssertionError("nobody but us knows what that is") from None
     except (Unavailable, ConfigurationError) as error:
-        assert not isinstance(error, DataKeyMissing), "nobody but us knows what that is"
         return error
 
 

@@ -8,7 +8,7 @@ from tests.deployments import add_phone, open_in_memory
 from tests.kit import Phone, PlainProvider, SetClock
 
 from twofold import resealing
-from twofold.bootstrap import Deployment
+from twofold.bootstrap import Deployment, open_keyring
 from twofold.core.account import Account
 from twofold.core.decision import Verified
 from twofold.core.idempotency import IdempotencyKey
@@ -74,7 +74,7 @@ async def test_everything_of_everybody_comes_under_the_new_keys_and_still_opens(
     progress = await deployment.resealing.run(rest=0)
     assert progress.failed == []
     # The deployment's own account has told of the new keys under the new code already.
-    assert (progress.changed, progress.seen) == (len(phones), len(phones) + 1)
+    assert (progress.changed, progress.seen) == (len(phones), len(phones))
     signing, master = deployment.keyring.mac_keys().signing_id(), deployment.keyring.masters.active
     assert await keys_in_use(deployment) == {fresh.id, signing, master}
     assert old & {fresh.id, signing} == set()
@@ -162,7 +162,8 @@ async def test_stopped_in_the_middle_it_goes_on_where_it_was(
 
     with pytest.raises(asyncio.CancelledError):
         await deployment.resealing.run(sleep=stop)
-    assert len(await keys_in_use(deployment) & {row.id for row in deployment.keyring.rows() if row.purpose == "data"}) == 2
+    data_keys = {row.id for row in deployment.keyring.rows() if row.purpose == "data"}
+    assert await keys_in_use(deployment) >= data_keys
     progress = await deployment.resealing.run(rest=0)
     assert (progress.changed, progress.failed) == (3, [])
     await check_phones(deployment, clock, phones)
@@ -179,8 +180,7 @@ async def test_an_account_that_was_changed_from_outside_is_named_and_left_as_it_
     assert progress.failed == [("p001", "account p001 was changed by something else than Twofold")]
     assert progress.changed == 2
     assert deployment.store._rows["p001"] == tampered  # type: ignore[union-attr]
-    found, unreadable = await deployment.resealing.count()
-    assert unreadable == 1
+    assert (await deployment.resealing.count())[1] == 1
     del phones["p001"]
     await check_phones(deployment, clock, phones)
 
@@ -215,9 +215,7 @@ async def test_a_sign_in_in_the_middle_of_it_is_not_lost(
         nonlocal was_used
         if not was_used:
             was_used = True
-            assert isinstance(
-                await deployment.verifier.verify("p000", code=phones["p000"].code(clock.now())), Verified
-            )
+            assert isinstance(await deployment.verifier.verify("p000", code=phones["p000"].code(clock.now())), Verified)
         return await transact(account_id, decide)
 
     monkeypatch.setattr(deployment.store, "transact", verify_first)
@@ -339,8 +337,6 @@ async def test_another_process_that_does_not_know_the_new_signing_key_yet_sees_n
     deployment: Deployment, clock: SetClock
 ) -> None:
     """One that was paused, just began, or does not report, as a long command does not."""
-    from twofold.bootstrap import open_keyring  # noqa: PLC0415
-
     phones = await add_people(deployment, clock, 1)
     provider = deployment.keyring.masters._configured
     others = await open_keyring(
@@ -360,5 +356,3 @@ async def test_another_process_that_does_not_know_the_new_signing_key_yet_sees_n
     assert isinstance(await other.verifier.verify("p000", code=code), Verified)
     kinds = [event.kind for event in await deployment.verifier.accounts.events("")]
     assert "account.tampered" not in kinds
-
-

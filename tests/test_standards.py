@@ -31,7 +31,8 @@ SECTIONS = {
     "OWASP ASVS 5.0.0": frozenset(ASVS.split()),
     "NIST SP 800-63B-4": frozenset(NIST.split()),
     "WebAuthn Level 3": frozenset(f"D{number}" for number in range(1, 22)),
-    "Traps": frozenset(map(str, range(1, 68))),
+    "RFC 4226": frozenset(("4", "7.2", "7.3", "7.4", "7.5")),
+    "Traps": frozenset(map(str, (*range(1, 68), 73, 74, 79, 83))),
 }
 
 _SECTION = re.compile(r"^## (.+)\n((?:(?!## ).*\n)*)", re.MULTILINE)

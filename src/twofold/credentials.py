@@ -145,12 +145,6 @@ class Credentials:
             return False
         return True
 
-    def check_openable(self, account_id: str, authenticator: Authenticator) -> None:
-        """Raise `Unavailable` that says why what the authenticator keeps cannot be opened."""
-        sealed = find_seed(authenticator)
-        if sealed is not None:
-            self._open_seed(sealed, account_id, authenticator.id)
-
     def uri(self, account_id: str, factor: OtpFactor, otp: OtpParameters) -> str:
         """The `otpauth://` URI that the QR code carries."""
         return otpauth.dump(

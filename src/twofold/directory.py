@@ -142,16 +142,16 @@ class Directory:
         """The account as it is now; raises `Refused("not_found")`. One that cannot be trusted is `unavailable`."""
         try:
             account = await self._engine.load(account_id)
+            if account is None:
+                raise Refused("not_found", "there is no account of that id")
+            while True:
+                try:
+                    return self._view(account)
+                except DataKeyMissing as missing:
+                    await self._engine.keys.fetch(missing)
         except TamperedRecord as tampered:
             await self._engine.raise_alarm(account_id, tampered)
             return AccountView(account_id, "", "unavailable", (), 0, "open", None, (), ())
-        if account is None:
-            raise Refused("not_found", "there is no account of that id")
-        while True:
-            try:
-                return self._view(account)
-            except DataKeyMissing as missing:
-                await self._engine.keys.fetch(missing)
 
     async def delete(self, account_id: str, *, caller: Caller = LOCAL) -> None:
         """Remove the account and all its rows; a tombstone keeps the audit chain unbroken."""
@@ -192,7 +192,9 @@ class Directory:
         def decide(account: Account | None, call: Call) -> Decision:
             if account is not None and key.public_id in yubikeys_of(account):
                 raise Refused("conflict", "this account has this YubiKey already")
-            fresh = self._credentials.new_yubico_otp(account_id, authenticator_id, key)
+            # A rehearsal keeps nothing, so it asks for no key either.
+            rehearsed = NewCredential(authenticator_id, "yubico_otp", b"")
+            fresh = rehearsed if is_rehearsal else self._credentials.new_yubico_otp(account_id, authenticator_id, key)
             return enrollment.import_authenticator(account, fresh, call, label=label)
 
         if is_rehearsal:

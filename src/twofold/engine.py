@@ -27,7 +27,7 @@ from twofold.core.idempotency import IdempotencyKey, once
 from twofold.core.network import network_of
 from twofold.core.sign_in import DEFAULT_LIMITS, Bearer, SessionLimits, in_session
 from twofold.core.verdict import Question
-from twofold.errors import Busy, DataKeyMissing, KeyRetired, Refused, TamperedRecord, TwofoldError
+from twofold.errors import Busy, DataKeyMissing, KeyRetired, Refused, TamperedRecord, TwofoldError, Unavailable
 from twofold.hash_pool import HashPool
 from twofold.ports import Accounts, Clock, Entropy, Limits, SealingKeys
 
@@ -135,11 +135,11 @@ class Engine:
         Raises `Refused`, `InvalidInput`, `Busy`, `Unavailable`; to a caller with a session `SessionEnded`, `NotProven`.
         """
         asked: Outcome | None = None
-        # The keys of single seeds, which this attempt alone is lent.
         lent: list[DataKeyMissing] = []
+        errors: list[Unavailable] = []
         tries = 0
         try:
-            while tries < TRIES_MAX:
+            while tries < TRIES_MAX and len(lent) <= LENT_MAX:
                 try:
                     # What is written about the keys themselves must not wait for them.
                     if account_id >= FIRST_PERSON:
@@ -149,19 +149,10 @@ class Engine:
                     call = self.begin(account_id, caller)
                     run = once(self._bind(decide, call, caller), caller.idempotency, call, self.keys)
                     decision = await self.accounts.transact(account_id, run)
-                except DataKeyMissing as missing:
-                    await self.keys.fetch(missing, subject=account_id)
-                    if missing.seed is not None:
-                        lent.append(missing)
-                    tries += missing.seed is None or len(lent) > LENT_MAX
+                except (DataKeyMissing, KeyRetired, TamperedRecord) as error:
+                    await self._mend(error, account_id, caller, lent, errors)
+                    tries += not isinstance(error, DataKeyMissing) or error.seed is None
                     continue
-                except KeyRetired:
-                    await self.keys.refresh()
-                    tries += 1
-                    continue
-                except TamperedRecord as tampered:
-                    await self.raise_alarm(account_id, tampered, caller)
-                    raise
                 asked = decision.outcome
                 tries += 1
                 if isinstance(asked, PREPARE_AGAIN):
@@ -175,6 +166,33 @@ class Engine:
             raise Busy(1, per_account=isinstance(asked, Stale))
         finally:
             self.keys.drop(lent)
+
+    async def _mend(
+        self,
+        error: DataKeyMissing | KeyRetired | TamperedRecord,
+        account_id: str,
+        caller: Caller,
+        lent: list[DataKeyMissing],
+        errors: list[Unavailable],
+    ) -> None:
+        """Bring about what the attempt lacks, for another try; raises where nothing can. `lent` are the keys of single
+        seeds that the attempt holds, `errors` the ones before this."""
+        if isinstance(error, DataKeyMissing):
+            await self.keys.fetch(error, subject=account_id)
+            if error.seed is not None:
+                lent.append(error)
+        elif isinstance(error, KeyRetired):
+            # A key that was made for a new seed belongs to the keys of before, too.
+            self.keys.drop(lent)
+            lent.clear()
+            await self.keys.refresh()
+        elif any(isinstance(e, TamperedRecord) for e in errors):
+            await self.raise_alarm(account_id, error, caller)
+            raise error
+        else:
+            # Its code may be under a key that another process began to use a moment ago.
+            await self.keys.refresh()
+        errors.append(error)
 
     def _bind(self, decide: Decide, call: Call, caller: Caller) -> Callable[[Account | None], Decision]:
         if caller.session is None:

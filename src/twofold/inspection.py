@@ -9,7 +9,8 @@ import msgspec
 from twofold.core.account import FIRST_PERSON, Account, AuditHead
 from twofold.core.audit import ChainBreak, EventRow, verify_chain
 from twofold.core.codec import Codec, Tombstone
-from twofold.credentials import Credentials
+from twofold.core.resealing import find_seals
+from twofold.credentials import find_seed
 from twofold.errors import DataKeyMissing, TamperedRecord, Unavailable
 from twofold.ports import Accounts, SealingKeys
 
@@ -26,10 +27,9 @@ class AuditReport(msgspec.Struct, frozen=True):
 class Inspection:
     """Reads everything, changes nothing."""
 
-    def __init__(self, accounts: Accounts, credentials: Credentials, codec: Codec, keys: SealingKeys) -> None:
+    def __init__(self, accounts: Accounts, codec: Codec, keys: SealingKeys) -> None:
         self._accounts = accounts
         self._keys = keys
-        self._credentials = credentials
         self._codec = codec
 
     async def unopenable(self) -> AsyncIterator[tuple[str, str]]:
@@ -49,13 +49,14 @@ class Inspection:
             yield account_id, "its row is gone while its events are there"
 
     async def _open_all(self, account: Account) -> None:
-        """Open every seed; raises `Unavailable` for the first that does not open."""
+        """Open everything that is sealed; raises `Unavailable` for the first that does not open."""
         lent: list[DataKeyMissing] = []
         try:
-            for authenticator in account.authenticators:
+            for value, field, authenticator_id in find_seals(account, find_seed):
+                place = {"field": field, "account_id": account.id, "authenticator_id": authenticator_id}
                 while True:
                     try:
-                        self._credentials.check_openable(account.id, authenticator)
+                        self._keys.open_seal(value, **place)
                         break
                     except DataKeyMissing as missing:
                         await self._keys.fetch(missing, subject=account.id)

@@ -7,7 +7,6 @@ The uses are collected by `twofold.keys.trace` and written here once a second an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from typing import cast
 
 from twofold.core.account import DEPLOYMENT, KEY_TRACE, Account, new_deployment
@@ -16,7 +15,6 @@ from twofold.core.audit import Event, EventKind
 from twofold.core.decision import Decision, Done
 from twofold.core.entropy import derive
 from twofold.engine import LOCAL, Decide, Engine
-from twofold.errors import TwofoldError
 from twofold.key_ports import KeyStore
 from twofold.keys.trace import KeyTrace, KeyUse
 
@@ -45,8 +43,10 @@ class KeyAudit:
         uses, lost = self._trace.take()
         if not uses:
             return
-        groups = [list(group) for _, group in groupby(uses, key=_alike)]
-        parts = [g[i : i + USES_IN_EVENT_MAX] for g in groups for i in range(0, len(g), USES_IN_EVENT_MAX)]
+        groups: dict[tuple[str, ...], list[KeyUse]] = {}
+        for use in uses:
+            groups.setdefault(_alike(use), []).append(use)
+        parts = [g[i : i + USES_IN_EVENT_MAX] for g in groups.values() for i in range(0, len(g), USES_IN_EVENT_MAX)]
 
         def tell(call: Call) -> tuple[Event, ...]:
             return tuple(self._event(part, call, number, lost) for number, part in enumerate(parts))
@@ -54,7 +54,7 @@ class KeyAudit:
         try:
             await self._engine.decide(KEY_TRACE, _telling(tell, KEY_TRACE), LOCAL)
             await self._store.note_unwraps({use.key_id: use.at for use in uses if use.operation == "unwrapped"})
-        except TwofoldError:
+        except BaseException:
             self._trace.put_back(uses, lost)
             raise
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 
 import msgspec
 
-from twofold.administration import check_reason
+from twofold.administration import Administration, check_reason
 from twofold.core.account import (
     DEPLOYMENT,
     FIRST_FACTOR,
@@ -33,7 +34,6 @@ from twofold.directory import AccountView, Directory
 from twofold.engine import Caller, Engine
 from twofold.errors import InvalidInput, Refused, TamperedRecord
 from twofold.key_ports import WrappedKey
-from twofold.ports import AccountPages
 
 DAY_S = 86_400
 GRACE_DAYS_MAX = 90
@@ -90,13 +90,13 @@ class MassReset:
         self,
         engine: Engine,
         directory: Directory,
-        pages: AccountPages,
+        people: Administration,
         codec: Codec,
         rows: Callable[[], Sequence[WrappedKey]],
     ) -> None:
         self._engine = engine
         self._directory = directory
-        self._pages = pages
+        self._people = people
         self._codec = codec
         self._key_rows = rows
 
@@ -144,10 +144,10 @@ class MassReset:
     async def waiting(self) -> AsyncIterator[AccountView]:
         """Who still has something that will stop, in order of id."""
         after = ""
-        while rows := await self._pages.page_accounts(stops_by=_EVER, after=after, limit=_PAGE):
-            after = rows[-1].account_id
-            for row in rows:
-                view = await self._directory.get(row.account_id)
+        while views := await self._people.page(stops_by=_EVER, after=after, limit=_PAGE):
+            after = views[-1].id
+            for view in views:
+                # It may have stopped by now, or be an account that cannot be read.
                 if view.stops_at:
                     yield view
 
@@ -158,7 +158,7 @@ class MassReset:
             target = Target(event.text("group"), event.text("data_key"))
             if event.kind == "accounts.reset":
                 ended.append(target)
-                if event.text("stops_at") > rfc3339(now):
+                if datetime.fromisoformat(event.text("stops_at")) > datetime.fromisoformat(rfc3339(now)):
                     found.append(Reset(target, event.text("begun_at"), event.text("stops_at"), event.number("people")))
             elif target in ended:
                 ended.remove(target)

@@ -13,7 +13,7 @@ from typing import cast
 
 import msgspec
 
-from twofold.core.account import Account
+from twofold.core.account import FIRST_PERSON, Account
 from twofold.core.attempt import Call
 from twofold.core.codec import Codec, StoredAccount, Tombstone
 from twofold.core.decision import Decision, Done, Outcome
@@ -61,7 +61,7 @@ class Resealing:
         batch: list[StoredAccount] = []
         began = time.perf_counter()
         async for row in self._accounts.scan(tombstones=True):
-            progress.seen += 1
+            progress.seen += row.account_id >= FIRST_PERSON
             if self._is_row_outdated(row, progress):
                 batch.append(row)
             if len(batch) == AT_ONCE:
@@ -81,6 +81,10 @@ class Resealing:
         lent: list[DataKeyMissing] = []
 
         async def prepare(_: Outcome | None) -> None:
+            # Again from the start, if a key was retired between sealing and commit.
+            self._keyring.drop(lent)
+            lent.clear()
+            exchanged.clear()
             account = await self._accounts.load(account_id)
             for sealed in find_seals(account, find_seed) if account else ():
                 if self._is_outdated(sealed):
@@ -143,7 +147,7 @@ class Resealing:
         async def reseal(row: StoredAccount) -> None:
             try:
                 is_changed = await self.reseal(row.account_id, signs_again=_signer_of(row) != signing)
-                progress.changed += is_changed
+                progress.changed += is_changed and row.account_id >= FIRST_PERSON
             except (Unavailable, Busy) as error:
                 progress.failed.append((row.account_id, str(error)))
 

@@ -107,6 +107,9 @@ async def upkeep(
     delivery: Delivery, keys: KeyUpkeep, sign_in: RefusedPasswords, people: Stopped
 ) -> AsyncIterator[None]:
     """Runs it while the block runs."""
+    # Before the first call is served: whoever changes keys now waits for this process, too.
+    with suppress(Unavailable):
+        await keys.report()
     tasks = [
         asyncio.create_task(_repeat(delivery.run, DELIVERY_EVERY_S)),
         asyncio.create_task(_repeat(keys.check, CHECK_EVERY_S)),

@@ -140,5 +140,6 @@ async def test_the_secrets_of_a_key_count_as_a_seed_and_are_named_where_they_can
         raise Unavailable("the data key was destroyed")
 
     monkeypatch.setattr(deployment.keyring, "open_seal", refuse)
+    monkeypatch.setattr(deployment.keyring, "check_known", refuse)
     assert [found async for found in deployment.inspection.unopenable()] == [("alice", "the data key was destroyed")]
     assert (await deployment.verifier.accounts.get("alice")).state == "unavailable"

@@ -6,7 +6,7 @@ from tests.keys.rings import Place
 from tests.kit import PlainProvider
 
 from twofold.crypto.digest import MacKeys
-from twofold.errors import ConfigurationError, KeyRefused, ProviderAway, Unavailable
+from twofold.errors import KeyRefused, ProviderAway, Unavailable
 from twofold.key_ports import KeyProvider, Unwrapping, WrappedKey, Wrapping
 from twofold.keys.masters import Masters
 
@@ -244,7 +244,7 @@ WRONG: list[KeyProvider] = [Wrong(wrapped=b"nothing that opens"), Wrong(key=b"x"
 @pytest.mark.parametrize("provider", WRONG, ids=["opens never", "another key", "a short key"])
 async def test_a_new_master_key_must_give_back_what_it_wrapped(provider: KeyProvider) -> None:
     place = Vaults()
-    masters, home, _ = await place.with_both()
+    masters, _, _ = await place.with_both()
     place.providers["plain:wrong"] = provider
     with pytest.raises(KeyRefused):
         await masters.make(SIGNER, "plain:wrong")
@@ -316,15 +316,21 @@ async def test_before_there_are_rows_everything_is_the_configured_provider_s() -
     assert await masters.unwrap(wrapped, key_id="data-1", master="", reason="test") == KEY
 
 
-async def test_those_who_need_another_provider_at_the_same_time_open_it_once() -> None:
+async def test_of_those_who_open_another_provider_at_the_same_time_one_stays_and_the_rest_are_closed() -> None:
     place = Vaults()
     _, home, vault = await place.with_both()
     masters = place.masters()
     masters.adopt([home, vault], SIGNER)
-    place.opened.clear()
+    opened: list[Ending] = []
+
+    def open_one(address: str, _: bool) -> Ending:
+        opened.append(Ending(address.removeprefix("plain:")))
+        return opened[-1]
+
+    masters._open = open_one
     wraps = (masters.wrap(KEY, key_id=f"data-{n}", reason="test", master=vault.id) for n in range(10))
     assert len(await asyncio.gather(*wraps)) == 10
-    assert place.opened == [VAULT]
+    assert sum(provider.closed for provider in opened) == len(opened) - 1
 
 
 async def test_the_provider_of_a_master_key_that_was_destroyed_is_closed() -> None:

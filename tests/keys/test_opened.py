@@ -1,8 +1,7 @@
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from twofold.crypto.seal import OwnKey
-from twofold.keys.opened import LEASE_S, LEASE_USES, OpenedKey, SeedKey, SeedKeys, wipe
+from twofold.keys.opened import LEASE_S, LEASE_USES, OpenedKey, wipe
 
 START = 1_700_000_000_000_000
 SECOND = 1_000_000
@@ -67,30 +66,3 @@ def test_renewed_it_has_its_whole_time_and_all_its_uses_again() -> None:
     assert opened.until == later + LEASE_S * SECOND
     assert opened.is_good(later)
     assert not opened.is_due(later)
-
-
-def a_key(name: str = "seed-1") -> SeedKey:
-    return SeedKey(AESGCM(b"k" * 32), OwnKey(name, "master-1", b"wrapped"))
-
-
-def test_the_key_of_a_seed_goes_with_the_last_attempt_that_needs_it() -> None:
-    keys, key = SeedKeys(), a_key()
-    assert not keys.hold_again("seed-1")
-    keys.hold("seed-1", key)
-    assert keys.hold_again("seed-1")
-    keys.drop("seed-1")
-    assert keys.find("seed-1") is key
-    keys.drop("seed-1")
-    assert keys.find("seed-1") is None
-    assert not keys.hold_again("seed-1")
-
-
-def test_of_two_that_fetch_the_same_key_at_once_both_use_the_first() -> None:
-    keys, first, second = SeedKeys(), a_key(), a_key()
-    keys.hold("alice/au_1", first)
-    keys.hold("alice/au_1", second)
-    assert keys.find("alice/au_1") is first
-    keys.drop("alice/au_1")
-    assert keys.find("alice/au_1") is first
-    keys.drop("alice/au_1")
-    assert keys.find("alice/au_1") is None

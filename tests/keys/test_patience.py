@@ -23,7 +23,9 @@ AWAY = ProviderAway("the plain provider is away")
 class Flaky(PlainProvider):
     """Fails with each of `faults` once, then answers; None hangs for ever."""
 
-    faults: list[Unavailable | None] = []
+    def __init__(self, *faults: Unavailable | None) -> None:
+        super().__init__()
+        self.faults = list(faults)
 
     async def wrap(self, key: bytes, *, key_id: str) -> Wrapping:
         wrapping = await super().wrap(key, key_id=key_id)
@@ -48,8 +50,7 @@ class Patient:
     """A patient provider over a flaky one, the time of both, and how long it paused."""
 
     def __init__(self, *faults: Unavailable | None) -> None:
-        self.inner = Flaky()
-        self.inner.faults = list(faults)
+        self.inner = Flaky(*faults)
         self.now = 100.0
         self.pauses: list[float] = []
         self.provider = PatientProvider(self.inner, now=lambda: self.now, sleep=self._sleep)
@@ -124,7 +125,7 @@ async def test_a_provider_that_refuses_has_answered_and_its_silences_are_short_a
 async def test_what_does_not_answer_in_time_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "TRY_S", 0.01)
     patient = Patient(*[None] * TRIES)
-    with pytest.raises(ProviderAway, match="the plain provider did not answer within 0.01 s"):
+    with pytest.raises(ProviderAway, match=r"the plain provider did not answer within 0\.01 s"):
         await patient.provider.unwrap(await patient.wrapped(), key_id="data-1")
     monkeypatch.setattr(patience, "TRY_S", 4.0)
     patient.now += SILENCE_S

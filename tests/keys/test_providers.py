@@ -28,7 +28,7 @@ def test_every_kind_that_can_be_named_is_there(kind: str) -> None:
 @pytest.mark.parametrize("address", ["vault:nowhere", "gcp-kms:nothing", "azure-kv:nowhere", "pkcs11:?x=1", "aws-kms:"])
 def test_an_address_that_is_none_of_its_kind_is_refused_in_one_line(address: str) -> None:
     kind = address.partition(":")[0]
-    with pytest.raises(ConfigurationError, match=f"^KEY_PROVIDER {kind}: ") as refused:
+    with pytest.raises(ConfigurationError, match=f"^KEY_PROVIDER {kind}:") as refused:
         open_one(address)
     assert len(str(refused.value).splitlines()) == 1
 
@@ -60,7 +60,7 @@ async def test_the_passphrase_of_a_key_file_comes_from_the_environment(tmp_path:
 
 def test_what_is_in_our_hands_is_asked_directly_and_what_is_across_a_network_with_patience() -> None:
     assert isinstance(open_one("env:K", K=write_line(KEY)), EnvKeyProvider)
-    vault = open_one("vault:https://vault.example.com:8200/transit/keys/twofold", VAULT_TOKEN="t")  # noqa: S106
+    vault = open_one("vault:https://vault.example.com:8200/transit/keys/twofold", VAULT_TOKEN="t")
     assert isinstance(vault, PatientProvider)
 
 
@@ -78,6 +78,6 @@ def test_a_file_of_a_secret_that_cannot_be_read_is_named(tmp_path: Path, content
     path = tmp_path / "secret"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ConfigurationError, match="X_FILE .*secret: cannot be read") as refused:
+    with pytest.raises(ConfigurationError, match=r"X_FILE .*secret: cannot be read") as refused:
         read_secret({"X_FILE": str(path)}, "X")
     assert len(str(refused.value).splitlines()) == 1

@@ -17,7 +17,7 @@ from twofold.keys.uri import KeyUri, read_uri
                 {"region": "eu-central-1", "deployment": "shop"},
             ),
         ),
-        ("vault:https://v:8200/transit/keys/t?namespace=", KeyUri("vault", "https://v:8200/transit/keys/t", {"namespace": ""})),
+        ("vault:https://v:8200/t/keys/t?namespace=", KeyUri("vault", "https://v:8200/t/keys/t", {"namespace": ""})),
         ("pkcs11:?module-path=%2Fusr%2Flib%2Fx.so", KeyUri("pkcs11", "", {"module-path": "/usr/lib/x.so"})),
         # A path is taken as it is: people have such folders.
         ("file:/var/lib/what? really/50%25 & more.key", KeyUri("file", "/var/lib/what? really/50%25 & more.key")),

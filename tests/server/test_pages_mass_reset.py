@@ -1,5 +1,6 @@
 """After a reset of many: what each person is led to until the end of the grace, and what administrators see of it."""
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,8 +9,10 @@ from tests.pages import Page
 from tests.server.administrators import add_administrator, add_somebody, secret_of
 from tests.server.conftest import Server
 from tests.server.enrolling import Enrolling
+from tests.server.passkey_holders import Holder, add_holder
 from tests.server.visitors import ADMIN, Person
 
+from twofold.core.session import digest_token
 from twofold.mass_reset import Report, Target
 from twofold.server.pages.enroll import LAST_DAY_S
 
@@ -160,6 +163,67 @@ async def test_what_happened_is_told_in_words(server: Server, bo: Enrolling) -> 
     page = await bo.open("/security/activity")
     until = f"{datetime.fromtimestamp(report.stops_at / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
     assert f"A new authenticator has to be set up by {until}" in page.text
+
+
+# With a passkey.
+
+
+@pytest.fixture
+async def holder(server: Server) -> Holder:
+    """Somebody with an app, a passkey and recovery codes, who is not signed in."""
+    holder = await add_holder(server, "cy")
+    await holder.sign_out()
+    return holder
+
+
+async def test_a_passkey_alone_leads_there_and_the_same_device_takes_its_own_place(
+    server: Server, holder: Holder
+) -> None:
+    report = await reset(server, 14)
+    await holder.open("/sign-in")
+    assert (await holder.show_passkey()).path == "/enroll"
+    await holder.show_passkey()
+    assert (await holder.send(press="factor=webauthn")).path == "/enroll/webauthn"
+    asked = json.loads(holder.page.root.only("div", class_="passkey")["data-options"])
+    assert asked["excludeCredentials"] == []
+    page = await holder.show_passkey()
+    assert len(page.recovery_codes) == 10
+    await holder.send(saved=True)
+    view = await server.deployment.verifier.accounts.get("cy")
+    assert [a.factor for a in view.second_factors] == ["webauthn"]
+    assert view.second_factors[0].id not in holder.ids
+    assert view.stops_at == 0
+    server.clock.pass_s(report.stops_at / 1_000_000 - server.clock.now_s)
+    await holder.open("/sign-in")
+    assert (await holder.show_passkey()).path == "/security"
+
+
+async def test_a_passkey_after_the_password_leads_there_too(server: Server, holder: Holder) -> None:
+    await reset(server, 14)
+    assert (await holder.give_password()).path == "/sign-in/code"
+    assert (await holder.show_passkey()).path == "/enroll"
+
+
+async def test_a_session_by_a_passkey_that_stops_ends_with_it(server: Server, holder: Holder) -> None:
+    report = await reset(server, 1)
+    await holder.open("/sign-in")
+    server.clock.pass_s(3600)
+    await holder.open("/sign-in")
+    await holder.show_passkey()
+    session = await server.deployment.store.find_session(digest_token(holder.token))
+    assert session is not None
+    assert session.expires_at == report.stops_at
+
+
+async def test_a_passkey_is_not_meant_by_the_reset_of_a_data_key(server: Server, holder: Holder) -> None:
+    key = server.deployment.keyring.active_key_id
+    await reset(server, 14, Target(data_key=key))
+    await holder.open("/sign-in")
+    assert (await holder.show_passkey()).path == "/security"
+    assert titles(holder.page)[0] == f"Set up a new authenticator by {day_of(server, 14)}"
+    server.clock.pass_s(14 * DAY_S)
+    view = await server.deployment.verifier.accounts.get("cy")
+    assert ([a.id for a in view.second_factors], view.recovery_codes_left) == (holder.ids, 10)
 
 
 # Administrators.

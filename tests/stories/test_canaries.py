@@ -148,6 +148,7 @@ def sing(server: Server, client: Listener, clock: Clock, canaries: Canaries) -> 
     with server.command_process("account", "test", "imported") as shell:
         shell.communicate(canaries.code(imported.code(0)) + "\n", timeout=30)
         assert shell.returncode in (0, 1)
+    canaries.seed(client.import_phone("reset-one").secret)
     for event in ("password_changed", "compromised", "disabled", "enabled"):
         assert client.call("POST", f"{path}/events", {"type": event}).status == 204
     return phone
@@ -185,6 +186,10 @@ def administer(server: Server, folder: Path, canaries: Canaries) -> list[str]:
     ):
         ended = server.command(*command.split())
         said += [ended.stdout, ended.stderr]
+    # It prints a link, which is meant to be read there; all the rest of what is written may not hold it.
+    reset = server.command("account", "reset", "reset-one")
+    (link,) = re.findall(r"token=(\S+)", reset.stdout)
+    canaries.text(link)
     passphrase_file = folder / "backup.passphrase"
     passphrase_file.write_text(canaries.text(BACKUP_PASSPHRASE))
     backup = ("backup", str(folder / "data.backup"), "--passphrase-file", str(passphrase_file))

@@ -138,6 +138,11 @@ def keys_of(server: Server) -> dict[str, Mapping[str, object]]:
     return {key["id"]: key for key in json.loads(status.stdout)}
 
 
+def keys_for(server: Server, purpose: str) -> "list[tuple[str | int, ...]]":
+    """The keys for it and their states, as they were made."""
+    return read(server, "SELECT id, state FROM keyring WHERE purpose = ? ORDER BY rowid", purpose)
+
+
 def active_key(server: Server) -> str:
     ((key_id,),) = read(server, "SELECT id FROM keyring WHERE purpose = 'data' AND state = 'active'")
     return str(key_id)
@@ -232,12 +237,37 @@ def test_the_keys_of_a_hundred_thousand_accounts_rotate_under_load(tmp_path: Pat
     rotate_under_load(tmp_path, ACCOUNTS_OF_A_LONG_RUN)
 
 
-def test_everything_moves_to_another_master_key_under_load(tmp_path: Path) -> None:
-    clock, phones = Clock(tmp_path / "clock"), make_phones(ACCOUNTS // 10)
+def test_a_rotation_killed_before_its_signing_keys_were_used_is_finished_by_resume(tmp_path: Path) -> None:
+    clock, phones = Clock(tmp_path / "clock"), make_phones(10)
     populate(tmp_path / "data", phones, clock)
-    address = f"file:{tmp_path / 'elsewhere.key'}"
     with running(tmp_path / "data", test_clock=str(clock.path)) as server:
-        old = active_key(server)
+        before = keys_of(server)
+        # It cannot say that it knows the new keys, and nobody knows for a while that it is gone.
+        server.kill()
+        with server.command_process("keys", "rotate") as rotation:
+            wait_until(lambda: len(keys_for(server, "integrity")) > 1, rotation)
+            rotation.kill()
+        clock.advance(60)
+        server.start()
+        assert [state for _, state in keys_for(server, "integrity")] == ["active", "decrypt_only"]
+        assert server.command("keys", "rotate", "--resume").returncode == 0
+        for purpose in ("integrity", "receipt", "ticket"):
+            assert [state for _, state in keys_for(server, purpose)] == ["decrypt_only", "active"]
+        for key_id in before:
+            if not key_id.startswith(("index-", "master-")):
+                check_empty(server, key_id)
+        with server.client(server.create_key("verify")) as client:
+            assert client.verify(phones[0].account_id, phones[0].next_code(clock.now_s)).is_verified
+
+
+@pytest.mark.parametrize("data_keys", ["shared", "per-seed"])
+def test_everything_moves_to_another_master_key_under_load(tmp_path: Path, data_keys: str) -> None:
+    clock, phones = Clock(tmp_path / "clock"), make_phones(ACCOUNTS // 10)
+    populate(tmp_path / "data", phones, clock, data_keys=data_keys)
+    settings = {"test_clock": str(clock.path), "data_keys": data_keys}
+    address = f"file:{tmp_path / 'elsewhere.key'}"
+    with running(tmp_path / "data", **settings) as server:
+        before = keys_of(server)
         crowd = Crowd(server, phones, clock)
         with crowd.signing_in(), server.command_process("keys", "rotate", "--provider", address) as rotation:
             said = end_of(rotation)
@@ -249,10 +279,12 @@ def test_everything_moves_to_another_master_key_under_load(tmp_path: Path) -> No
         assert (refused.stdout, refused.stderr.count("\n")) == ("", 1)
         assert address in refused.stderr
 
-    with running(tmp_path / "data", test_clock=str(clock.path), key_provider=address) as server:
-        keys = keys_of(server)
-        (master,) = [key_id for key_id, key in keys.items() if key.get("provider") == address]
-        assert keys[master]["state"] == "active"
-        assert {key["master"] for key in keys.values() if "master" in key} == {master}
-        check_empty(server, old)
+    with running(tmp_path / "data", key_provider=address, **settings) as server:
+        after = keys_of(server)
+        (master,) = (key_id for key_id, key in after.items() if key.get("provider") == address)
+        assert after[master]["state"] == "active"
+        assert {key["master"] for key in after.values() if "master" in key} == {master}
+        for key_id in before:
+            if before[key_id].get("purpose") in (None, "master"):
+                check_empty(server, key_id)
         check_all_is_well(server, crowd, phones, clock)

@@ -41,7 +41,7 @@ from twofold.config import Settings, environment, load_settings
 from twofold.core.clock import MICROS_PER_S, rfc3339
 from twofold.core.codec import Codec
 from twofold.errors import ConfigurationError, InvalidInput, Refused, Unavailable
-from twofold.keys.providers import read_secret
+from twofold.keys.secret import read_secret
 from twofold.restoring import Restored, check_place, check_same, move_in, restore_accounts, sweep, unpack
 
 VARIABLE = "TWOFOLD_BACKUP_PASSPHRASE"

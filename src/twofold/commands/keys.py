@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -36,8 +37,8 @@ from twofold.crypto.seal import read_key_id
 from twofold.errors import ConfigurationError, TamperedRecord, Unavailable
 from twofold.key_ports import WrappedKey
 from twofold.keys.file import protect
-from twofold.keys.providers import PASSPHRASE, read_secret
-from twofold.keys.rotation import GRACE_DAYS, end_of_grace
+from twofold.keys.rotation import GRACE_DAYS, Rotation, end_of_grace
+from twofold.keys.secret import PASSPHRASE, read_secret
 from twofold.keys.uri import read_uri
 from twofold.resealing import Progress
 
@@ -85,7 +86,7 @@ def check(settings: Settings, *, as_json: bool) -> None:
 @keys.command()
 @click.option("--data", "only_data", is_flag=True, help="A new data key only, not those that sign.")
 @click.option("--provider", "uri", metavar="URI", help="Move to the master key there, such as aws-kms:alias/twofold.")
-@click.option("--resume", is_flag=True, help="Make no new key; go on where a rotation was stopped.")
+@click.option("--resume", is_flag=True, help="Go on where a rotation was stopped.")
 @click.option("--reason", default="", metavar="TEXT", help="For the audit log.")
 @with_settings
 def rotate(settings: Settings, *, only_data: bool, uri: str | None, resume: bool, reason: str) -> None:
@@ -95,15 +96,20 @@ def rotate(settings: Settings, *, only_data: bool, uri: str | None, resume: bool
     """
     if sum((only_data, uri is not None, resume)) > 1:
         raise click.UsageError("--data, --provider and --resume exclude each other")
+    if uri is not None and uri.startswith("file:"):
+        # Servers may have been started elsewhere.
+        uri = f"file:{Path(uri.removeprefix('file:')).absolute()}"
     with opened(settings) as (deployment, runner):
-        if not resume:
-            _run(runner, _make_new(deployment, uri, reason or "asked for", only_data=only_data))
+        rotation, why = deployment.rotation, reason or "asked for"
         if uri is not None:
+            _run(runner, _move(rotation, uri, why))
             click.echo(f"every key is under {uri} now: set KEY_PROVIDER to it before the next start of any server")
+        _run(runner, rotation.resume(why) if resume else _make_new(rotation, why, only_data=only_data))
         with _counting() as show:
             progress = _run(runner, _reseal(deployment, show))
         active = deployment.keyring.active_key_id
-    click.echo(f"{progress.changed} of {progress.seen} accounts are under new keys, everything is under {active}")
+    all_done = "" if progress.failed else f", everything is under {active}"
+    click.echo(f"{progress.changed} of {progress.seen} accounts are under new keys{all_done}")
     for account_id, problem in progress.failed:
         click.echo(f"not done: {account_id}: {problem}", err=True)
     if progress.failed:
@@ -120,13 +126,13 @@ def destroy(settings: Settings, *, key_id: str, grace: int, yes: bool, reason: s
     """Forget a retired key for good: two scans, a day apart, must find nothing under it."""
     with opened(settings) as (deployment, runner):
         with working("looking for what is under it"):
-            refusal = _run(runner, _scan(deployment, key_id, grace))
+            refusal = _run(runner, _scan(deployment, key_id, grace), "")
         if refusal is not None:
             raise ConfigurationError(refusal)
         question = f"Destroy {key_id}? Whatever an older copy of the database holds under it can never be opened again."
         if not yes and not agree(question):
             raise ConfigurationError("nothing was destroyed: --yes answers the question where nobody can")
-        row = _run(runner, deployment.rotation.destroy(key_id, reason or "asked for"))
+        row = _run(runner, deployment.rotation.destroy(key_id, reason or "asked for"), "")
     click.echo(f"{key_id} is destroyed")
     if row.purpose == "master":
         click.echo(_end_master(row, settings))
@@ -152,9 +158,12 @@ def trace(settings: Settings, *, days: int, as_json: bool) -> None:
 @click.option("--remove", is_flag=True, help="Write the key without a passphrase.")
 @with_settings
 def set_passphrase(settings: Settings, *, remove: bool) -> None:
-    """Set or change the passphrase of the key file; servers need TWOFOLD_KEY_PASSPHRASE at their next start."""
+    """Set or change the passphrase of the key file. Servers are stopped first, and need TWOFOLD_KEY_PASSPHRASE then."""
     if settings.key_file is None:
         raise ConfigurationError(f"KEY_PROVIDER {settings.key_address}: only a key file has a passphrase")
+    with opened(settings) as (deployment, runner):
+        if serving := runner.run(deployment.node.find_others()):
+            raise ConfigurationError(f"the server on {serving[0].host} would lose its key: stop it first")
     new = None
     if not remove:
         try:
@@ -198,10 +207,11 @@ async def _find_unopenable(deployment: Deployment) -> list[tuple[str, str]]:
     return [found async for found in deployment.inspection.unopenable()]
 
 
-async def _make_new(deployment: Deployment, uri: str | None, reason: str, *, only_data: bool) -> None:
-    rotation = deployment.rotation
-    if uri is not None:
-        await rotation.move(await rotation.join_master(uri), reason)
+async def _move(rotation: Rotation, uri: str, reason: str) -> None:
+    await rotation.move(await rotation.join_master(uri), reason)
+
+
+async def _make_new(rotation: Rotation, reason: str, *, only_data: bool) -> None:
     await rotation.make_data_key(reason)
     if not only_data:
         await rotation.replace_signing_keys(reason)
@@ -223,13 +233,15 @@ async def _scan(deployment: Deployment, key_id: str, grace: int) -> str | None:
     return await deployment.rotation.note_scan(key_id, found[key_id], grace_days=grace)
 
 
-def _run(runner: asyncio.Runner, work: Coroutine[Any, Any, T]) -> T:
+def _run(
+    runner: asyncio.Runner, work: Coroutine[Any, Any, T], hint: str = "; twofold keys rotate --resume goes on"
+) -> T:
     """Run it; stopped by Ctrl-C or SIGTERM it ends with one line."""
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         return runner.run(work)
     except KeyboardInterrupt:
-        click.echo("twofold: stopped; twofold keys rotate --resume goes on", err=True)
+        click.echo(f"twofold: stopped{hint}", err=True)
         raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -257,6 +269,7 @@ def _end_master(row: WrappedKey, settings: Settings) -> str:
     with path.open("r+b") as file:
         file.write(b"\0" * path.stat().st_size)
         file.flush()
+        os.fsync(file.fileno())
     path.unlink()
     return f"{path} was overwritten and removed; copies of it elsewhere are yours to find"
 

@@ -13,7 +13,7 @@ from twofold.core.decision import Decision, Reason, Rejected, Stale, Throttled, 
 from twofold.core.factor import Answer, Factors, Finding, Held, Right, Seals, StaleProof, Used
 from twofold.core.ticket import find_fault
 from twofold.core.verdict import Case, Question, accept, is_unguessable, refuse_unguessable, refuse_used, refuse_wrong
-from twofold.errors import DataKeyMissing, InvalidInput, Refused, Unavailable
+from twofold.errors import DataKeyMissing, InvalidInput, Refused, TamperedRecord, Unavailable
 
 SEED_FIELD = "accounts.seed"
 
@@ -138,7 +138,8 @@ def _judge(case: Case, seals: Seals) -> list[tuple[Authenticator, Finding]]:
         factor = case.factors[authenticator.factor]
         try:
             finding = factor.check_answer(authenticator, case.question.answer, unseal=unseal, now=case.call.now)
-        except DataKeyMissing:
+        except (DataKeyMissing, TamperedRecord):
+            # A seal at a wrong place under a right code: whoever wrote it has the integrity key. Nothing here counts.
             raise
         except Unavailable:
             continue

@@ -47,7 +47,8 @@ def seal(
     head = bytes((_VERSION, suite)) + _prefixed(key_id.encode(), 1)
     if own is not None:
         head += _prefixed(own.master.encode(), 1) + _prefixed(own.wrapped, 2)
-    aad = _additional_data(field, account_id, authenticator_id, key_id.encode(), suite)
+    bound = (key_id.encode(), _SUITE_NAMES[suite], *(() if own is None else (own.master.encode(), own.wrapped)))
+    aad = _additional_data(field, account_id, authenticator_id, *bound)
     return head + nonce + cipher.encrypt(nonce, plaintext, aad)
 
 
@@ -73,19 +74,20 @@ def read_own_key(sealed: bytes) -> OwnKey | None:
 def unseal(cipher: AESGCM, sealed: bytes, *, field: str, account_id: str, authenticator_id: str) -> bytes:
     """The plaintext; raises `TamperedRecord` when it was changed, moved, or sealed under another key."""
     key_id, start = _read_prefixed(sealed, 2, 1)
+    bound = [key_id, _SUITE_NAMES[sealed[1]]]
     if sealed[1] == _OWN:
-        start = _read_prefixed(sealed, _read_prefixed(sealed, start, 1)[1], 2)[1]
-    aad = _additional_data(field, account_id, authenticator_id, key_id, sealed[1])
+        for length_bytes in (1, 2):
+            part, start = _read_prefixed(sealed, start, length_bytes)
+            bound.append(part)
+    aad = _additional_data(field, account_id, authenticator_id, *bound)
     try:
         return cipher.decrypt(sealed[start : start + NONCE_BYTES], sealed[start + NONCE_BYTES :], aad)
     except (InvalidTag, ValueError):
         raise TamperedRecord(f"{field} of account {account_id}") from None
 
 
-def _additional_data(field: str, account_id: str, authenticator_id: str, key_id: bytes, suite: int) -> bytes:
-    return length_prefixed(
-        b"twofold/1", field.encode(), account_id.encode(), authenticator_id.encode(), key_id, _SUITE_NAMES[suite]
-    )
+def _additional_data(field: str, account_id: str, authenticator_id: str, *bound: bytes) -> bytes:
+    return length_prefixed(b"twofold/1", field.encode(), account_id.encode(), authenticator_id.encode(), *bound)
 
 
 def _prefixed(value: bytes, length_bytes: int) -> bytes:

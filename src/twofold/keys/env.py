@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from twofold.errors import ConfigurationError
 from twofold.key_ports import KeyProvider, Unwrapping, Wrapping
 from twofold.keys.local import HEADER, KEY_BYTES, NONCE_BYTES, read_base64, unwrap_locally, wrap_locally
+from twofold.keys.secret import read_secret
 from twofold.keys.uri import KeyUri
 from twofold.ports import Entropy
 
@@ -33,7 +34,7 @@ class EnvKeyProvider:
         name = uri.place or DEFAULT_NAME
         if not _NAME.fullmatch(name):
             raise ConfigurationError("KEY_PROVIDER env: expected the name of a variable, such as env:MY_MASTER_KEY")
-        text = environment.get(name, "").strip()
+        text = (read_secret(environment, name) or "").strip()
         if not text:
             raise ConfigurationError(
                 f"{name} is not set: put the master key of this database there; "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Literal, cast
+from typing import Literal
 
 import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -24,7 +24,9 @@ from twofold.crypto.ticket import SALT_BYTES, issue_ticket, read_ticket
 from twofold.errors import ConfigurationError, DataKeyMissing, KeyRefused, ProviderAway, Unavailable
 from twofold.key_ports import KeyPurpose, KeyStore, WrappedKey
 from twofold.keys.masters import Masters
-from twofold.keys.opened import OpenedKey, SeedKey, SeedKeys, wipe
+from twofold.keys.once import Once
+from twofold.keys.opened import OpenedKey, wipe
+from twofold.keys.seed_keys import SeedKeys
 from twofold.ports import Clock, Entropy
 
 PURPOSES: tuple[KeyPurpose, ...] = ("data", "integrity", "index", "ticket", "receipt")
@@ -56,7 +58,8 @@ class Keyring:
         self._rows: dict[str, WrappedKey] = {}
         self._plain: dict[str, bytes] = {}
         self._opened: dict[str, OpenedKey] = {}
-        self._seeds = SeedKeys()
+        self._seeds = SeedKeys(masters, entropy)
+        self._once = Once()
         self._active: dict[KeyPurpose, str] = {}
         self._gone: set[str] = set()
         self._reserved = 0
@@ -79,6 +82,7 @@ class Keyring:
         try:
             if not rows:
                 await store.add_keys(await keyring._make_first(), first=True)
+                masters.begin_again()
                 rows = await store.load_keys()
             await keyring._adopt(rows, "start")
             await keyring._enter_master()
@@ -92,10 +96,11 @@ class Keyring:
         key_id = self._active["data"]
         opened = self._opened.get(key_id)
         try:
-            if opened is None or opened.is_due(self.clock.now()) or not await self._is_watched():
+            is_away = self.mode == "per-seed" and bool(self.fault)
+            if opened is None or is_away or opened.is_due(self.clock.now()) or not await self._is_watched():
                 await self._open(self._rows[key_id], "renewal")
         except ProviderAway as away:
-            if opened is None or not opened.is_good(self.clock.now()):
+            if opened is None or self.mode == "per-seed" or not opened.is_good(self.clock.now()):
                 self._tell(str(away))
                 raise
             rest_s = (opened.until - self.clock.now()) // _MICROS
@@ -123,22 +128,18 @@ class Keyring:
     async def fetch(self, missing: DataKeyMissing, *, subject: str = "") -> None:
         """Bring one missing key into memory; one that does not exist any more is known as gone from now on. The key of
         a single seed of the account `subject` stays until `drop`. Raises `KeyRefused`, `ProviderAway`."""
-        key_id = missing.key_id
-        if missing.seed is not None:
-            await self._fetch_seed_key(key_id, missing.seed, subject)
+        if missing.seed is None:
+            await self._once.do(missing.key_id, lambda: self._fetch_shared(missing.key_id))
             return
-        row = self._rows.get(key_id)
-        if row is None or row.state == "destroyed" or row.id != self._active.get(row.purpose):
+        own = read_own_key(missing.seed) if missing.seed else None
+        if own is not None and own.master not in self._rows:
             await self.refresh()
-            row = self._rows.get(key_id)
-        if row is None or row.state == "destroyed":
-            self._gone.add(key_id)
-        elif row.purpose == "data":
-            opened = self._opened.get(key_id)
-            if opened is None or not opened.is_good(self.clock.now()):
-                await self._open(row, "use")
-            if row.state == "active" and self._reserved <= 0:
-                await self._reserve(row)
+        try:
+            await self._seeds.fetch(missing.key_id, own, subject=subject)
+        except ProviderAway as away:
+            # Nothing in memory serves for it: `check` asks until the provider answers again.
+            self._tell(str(away))
+            raise
 
     def drop(self, missing: Iterable[DataKeyMissing]) -> None:
         """The attempt for which these keys of single seeds were fetched is over."""
@@ -203,10 +204,6 @@ class Keyring:
         assert self._mac_keys is not None  # noqa: S101 - there is one since the keyring was opened
         return self._mac_keys
 
-    def signer_of(self, key_id: str) -> MacKeys:
-        """A signer with this integrity key, which need not be the one in use."""
-        return MacKeys({key_id: self._plain[key_id]}, signing=key_id)
-
     def index_digest(self, *parts: bytes) -> bytes:
         """The keyed digest under which something is found: an index must not tell a thief who is here."""
         return self._index.digest(*parts)
@@ -217,7 +214,7 @@ class Keyring:
 
     def receipt_keys(self) -> Sequence[ReceiptKey]:
         """Every key whose receipts count."""
-        return tuple(self._receipt_keys.values())
+        return tuple(self._receipt_keys[key_id] for key_id in self._find_current("receipt"))
 
     def issue_ticket(self, ticket: Ticket) -> str:
         """The ticket as text."""
@@ -227,16 +224,7 @@ class Keyring:
 
     def read_ticket(self, text: str) -> Ticket:
         """The ticket of a text; raises `InvalidInput`."""
-        keys = self._of("ticket")
-        newest_first = sorted(keys, key=lambda key_id: self._rows[key_id].created_at, reverse=True)
-        # A key is good until a quarter of an hour after the next one took its place, whenever that was.
-        replaced_after = self.clock.now() - TICKET_KEY_KEPT_S * _MICROS
-        good = newest_first[:1] + [
-            key_id
-            for key_id, successor in zip(newest_first[1:], newest_first, strict=False)
-            if self._rows[successor].created_at > replaced_after
-        ]
-        return read_ticket(text, {key_id: keys[key_id] for key_id in good})
+        return read_ticket(text, self._find_current("ticket"))
 
     async def make(self, purpose: KeyPurpose, reason: str) -> WrappedKey:
         """A new key of this purpose, wrapped and not stored yet."""
@@ -298,13 +286,12 @@ class Keyring:
         return f"{self.masters.describe()} does not open this database: {error}{hint}"
 
     async def _make_first(self) -> list[WrappedKey]:
-        integrity = self.entropy.bytes(KEY_BYTES)
-        signer = MacKeys({"": integrity}, signing="")
-        plain = {p: integrity if p == "integrity" else self.entropy.bytes(KEY_BYTES) for p in PURPOSES}
-        keys = [await self._make(purpose, key, "new database") for purpose, key in plain.items()]
-        signer.use({keys[1].id: integrity}, signing=keys[1].id)
+        plain = {purpose: self.entropy.bytes(KEY_BYTES) for purpose in PURPOSES}
+        ids = {purpose: self._new_id(purpose) for purpose in PURPOSES}
+        signer = MacKeys({ids["integrity"]: plain["integrity"]}, signing=ids["integrity"])
         master = msgspec.structs.replace(await self.masters.make(signer), state="active")
-        return [master, *(msgspec.structs.replace(key, master=master.id) for key in keys)]
+        self.masters.adopt([master], signer)
+        return [master, *[await self._make(p, plain[p], "new database", key_id=ids[p]) for p in PURPOSES]]
 
     async def _enter_master(self) -> None:
         """Databases of before name no master key: it is the one that has just opened them. One that was moved to
@@ -318,33 +305,33 @@ class Keyring:
         await self.store.change_keys([(None, master), *named])
         await self.refresh()
 
-    async def _make(self, purpose: KeyPurpose, key: bytes, reason: str) -> WrappedKey:
-        key_id = f"{purpose}-{self.entropy.bytes(4).hex()}"
+    def _new_id(self, purpose: KeyPurpose) -> str:
+        return f"{purpose}-{self.entropy.bytes(4).hex()}"
+
+    async def _make(self, purpose: KeyPurpose, key: bytes, reason: str, *, key_id: str = "") -> WrappedKey:
+        key_id = key_id or self._new_id(purpose)
         wrapped = await self.masters.wrap(key, key_id=key_id, reason=reason)
         return WrappedKey(key_id, purpose, "active", wrapped, self.clock.now(), self.masters.active)
+
+    async def _fetch_shared(self, key_id: str) -> None:
+        row = self._rows.get(key_id)
+        if row is None or row.state == "destroyed" or row.id != self._active.get(row.purpose):
+            await self.refresh()
+            row = self._rows.get(key_id)
+        if row is None or row.state == "destroyed":
+            self._gone.add(key_id)
+        elif row.purpose == "data":
+            opened = self._opened.get(key_id)
+            if opened is None or not opened.is_good(self.clock.now()):
+                await self._open(row, "use")
+            if row.state == "active" and self._reserved <= 0:
+                await self._reserve(row)
 
     async def _reserve(self, row: WrappedKey) -> None:
         if await self.store.reserve_uses(row.id, self._block, USES_MAX):
             self._reserved, self._block = self._block, USES_BLOCK
         else:
             await self.replace(row, "used up")
-
-    async def _fetch_seed_key(self, name: str, sealed: bytes, subject: str) -> None:
-        if self._seeds.hold_again(name):
-            return
-        if sealed:
-            own = cast(OwnKey, read_own_key(sealed))
-            if self._rows.get(own.master) is None:
-                await self.refresh()
-            key = await self.masters.unwrap(
-                own.wrapped, key_id=own.key_id, master=own.master, reason="seed", subject=subject
-            )
-        else:
-            key, key_id = bytearray(self.entropy.bytes(KEY_BYTES)), f"seed-{self.entropy.bytes(8).hex()}"
-            wrapped = await self.masters.wrap(bytes(key), key_id=key_id, reason="new seed", subject=subject)
-            own = OwnKey(key_id, self.masters.active, wrapped)
-        self._seeds.hold(name, SeedKey(AESGCM(key), own))
-        wipe(key)
 
     async def _open(self, row: WrappedKey, reason: str) -> None:
         key = await self.masters.unwrap(row.wrapped, key_id=row.id, master=row.master, reason=reason)
@@ -358,7 +345,11 @@ class Keyring:
     async def _adopt(self, rows: Sequence[WrappedKey], reason: str) -> None:
         self.masters.adopt(rows, self._mac_keys)
         active_before = self._active.get("data")
-        for row in rows:
+        # The codes of master keys are believed as soon as the integrity keys are there.
+        for row in sorted(rows, key=lambda row: row.purpose != "integrity"):
+            if row.purpose != "integrity" and self._mac_keys is None and "integrity" in self._active:
+                self._mac_keys = MacKeys(self._of("integrity"), signing=self._active["integrity"])
+                self.masters.adopt(rows, self._mac_keys)
             await self._adopt_row(row, reason)
         if missing := [purpose for purpose in PURPOSES if purpose not in self._active]:
             raise Unavailable(f"no active key for {', '.join(missing)}")
@@ -387,6 +378,14 @@ class Keyring:
             self._plain[row.id] = bytes(key)
         if row.state == "active":
             self._active[row.purpose] = row.id
+
+    def _find_current(self, purpose: KeyPurpose) -> dict[str, bytes]:
+        """The keys of this purpose whose work still counts: until a quarter of an hour after the next one took their
+        place, whenever that was. Those that are newer than the one in use may be another node's already."""
+        made_after = self._rows[self._active[purpose]].created_at
+        kept_since = self.clock.now() - TICKET_KEY_KEPT_S * _MICROS
+        rows = ((self._rows[key_id], key) for key_id, key in self._of(purpose).items())
+        return {row.id: key for row, key in rows if row.created_at >= made_after or row.retired_at > kept_since}
 
     def _of(self, purpose: KeyPurpose) -> dict[str, bytes]:
         return {key_id: key for key_id, key in self._plain.items() if self._rows[key_id].purpose == purpose}

@@ -7,7 +7,8 @@ its row, which counts only under the integrity key: else whoever can write the d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -15,11 +16,13 @@ from twofold.crypto.digest import MacKeys
 from twofold.crypto.seal import KEY_BYTES
 from twofold.errors import ConfigurationError, KeyRefused, ProviderAway, Unavailable
 from twofold.key_ports import KeyProvider, WrappedKey
-from twofold.keys.trace import KeyTrace, KeyUse, Operation
+from twofold.keys.once import Once
+from twofold.keys.trace import KeyTrace, KeyUse
 from twofold.ports import Clock, Entropy
 
 #: Opens the provider at an address; a key file that is not there is made if the flag says so.
 OpenProvider = Callable[[str, bool], KeyProvider]
+WHY_LENGTH = 200
 _MAC_FIELD = b"twofold/1|master"
 
 
@@ -41,6 +44,7 @@ class Masters:
         #: Why one of the other master keys cannot be used here; empty if all can.
         self.fault = ""
         self.trace = KeyTrace()
+        self._once = Once()
 
     def adopt(self, rows: Sequence[WrappedKey], mac_keys: MacKeys | None) -> None:
         """Know the stored master keys. Those that are new here are tried by `try_others`."""
@@ -51,6 +55,11 @@ class Masters:
             self._providers[active] = self._configured
         self.active = active
 
+    def begin_again(self) -> None:
+        """Know nothing any more: of two first starts at once, one finds the keys of the other."""
+        self._rows, self._mac_keys, self.active = {}, None, ""
+        self._providers.clear()
+
     async def make(self, mac_keys: MacKeys, uri: str | None = None) -> WrappedKey:
         """The row of a new master key: that of the configured provider, or of another one at `uri`, which must hold it.
 
@@ -59,8 +68,9 @@ class Masters:
         provider = self._configured if uri is None else await asyncio.to_thread(self._open, uri, True)
         uri = self._uri if uri is None else uri
         master_id = f"master-{self._entropy.bytes(4).hex()}"
+        proof = self._entropy.bytes(KEY_BYTES)
         try:
-            wrapped = await self._prove(provider, master_id)
+            wrapped = await self._wrap(provider, proof, KeyUse(0, "wrapped", master_id, master_id, "new master key"))
         except BaseException:
             if provider is not self._configured:
                 await provider.close()
@@ -74,46 +84,35 @@ class Masters:
         """See whether every master key that is in use can be used here, too; `fault` says why not."""
         self.fault = ""
         for row in self._rows.values():
-            if row.state == "destroyed" or row.id in self._providers:
+            if row.state == "destroyed":
+                await self._let_go(row.id)
+                continue
+            if row.id in self._providers:
                 continue
             try:
                 await self.unwrap(row.wrapped, key_id=row.id, master=row.id, reason="another master key")
             except Unavailable as error:
                 self.fault = str(error)
-                if (provider := self._providers.pop(row.id, None)) is not None:
-                    await provider.close()
+                await self._let_go(row.id)
 
     @property
     def usable(self) -> tuple[str, ...]:
         """The ids of the master keys that can be used here."""
-        return tuple(sorted(row.id for row in self._rows.values() if row.id in self._providers))
+        return tuple(sorted(i for i, row in self._rows.items() if row.state != "destroyed" and i in self._providers))
 
     async def wrap(self, key: bytes, *, key_id: str, reason: str, master: str = "", subject: str = "") -> bytes:
-        """The key, wrapped by the active master key or by `master`."""
+        """The key, wrapped by the active master key or by `master`, and opened again before anybody relies on it."""
         master = master or self.active
-        provider = await self._find(master)
-        try:
-            wrapping = await provider.wrap(key, key_id=key_id)
-        except (KeyRefused, ProviderAway) as error:
-            self._note_failure(error, key_id, master, reason, subject)
-            raise
-        self._note("wrapped", key_id, master, reason, request_id=wrapping.request_id, subject=subject)
-        return wrapping.wrapped
+        return await self._wrap(
+            await self._find(master), key, KeyUse(0, "wrapped", key_id, master, reason, "", subject)
+        )
 
     async def unwrap(
         self, wrapped: bytes, *, key_id: str, master: str, reason: str, subject: str = ""
     ) -> bytes | bytearray:
         """The key; raises `KeyRefused` or `ProviderAway`."""
-        provider = await self._find(master)
-        try:
-            unwrapping = await provider.unwrap(wrapped, key_id=key_id)
-            if len(unwrapping.key) != KEY_BYTES:
-                raise KeyRefused(f"{provider.describe()} answered with something else than the key {key_id}")
-        except (KeyRefused, ProviderAway) as error:
-            self._note_failure(error, key_id, master, reason, subject)
-            raise
-        self._note("unwrapped", key_id, master, reason, request_id=unwrapping.request_id, subject=subject)
-        return unwrapping.key
+        use = KeyUse(0, "unwrapped", key_id, master, reason, "", subject)
+        return await self._unwrap(await self._find(master), wrapped, use)
 
     async def watch(self) -> None:
         """Whether the active master key is still there, as far as that can be seen without using it."""
@@ -147,16 +146,39 @@ class Masters:
         for provider in {id(p): p for p in (self._configured, *self._providers.values())}.values():
             await provider.close()
 
-    async def _prove(self, provider: KeyProvider, master_id: str) -> bytes:
-        """A random value that only the holder of this master key opens, after he has."""
-        proof = self._entropy.bytes(KEY_BYTES)
-        wrapping = await provider.wrap(proof, key_id=master_id)
-        self._note("wrapped", master_id, master_id, "new master key", request_id=wrapping.request_id)
-        unwrapping = await provider.unwrap(wrapping.wrapped, key_id=master_id)
-        self._note("unwrapped", master_id, master_id, "new master key", request_id=unwrapping.request_id)
-        if unwrapping.key != proof:
-            raise KeyRefused(f"{provider.describe()} did not give back what it wrapped")
+    async def _wrap(self, provider: KeyProvider, key: bytes, use: KeyUse) -> bytes:
+        with self._noting(use):
+            wrapping = await provider.wrap(key, key_id=use.key_id)
+            self._note(use, request_id=wrapping.request_id)
+        opened = await self._unwrap(provider, wrapping.wrapped, msgspec.structs.replace(use, operation="unwrapped"))
+        if opened != key:
+            raise KeyRefused(f"{provider.describe()} did not give back the key {use.key_id} that it wrapped")
         return wrapping.wrapped
+
+    async def _unwrap(self, provider: KeyProvider, wrapped: bytes, use: KeyUse) -> bytes | bytearray:
+        with self._noting(use):
+            unwrapping = await provider.unwrap(wrapped, key_id=use.key_id)
+            if len(unwrapping.key) != KEY_BYTES:
+                raise KeyRefused(f"{provider.describe()} answered with something else than the key {use.key_id}")
+            self._note(use, request_id=unwrapping.request_id)
+        return unwrapping.key
+
+    @contextmanager
+    def _noting(self, use: KeyUse) -> Iterator[None]:
+        """Note a failure in place of the use."""
+        try:
+            yield
+        except KeyRefused as refused:
+            self._note(use, operation="refused", request_id=refused.request_id, why=str(refused)[:WHY_LENGTH])
+            raise
+        except ProviderAway as away:
+            self._note(use, operation="away", why=str(away)[:WHY_LENGTH])
+            raise
+
+    async def _let_go(self, master: str) -> None:
+        provider = self._providers.pop(master, None)
+        if provider is not None and provider is not self._configured:
+            await provider.close()
 
     async def _find(self, master: str) -> KeyProvider:
         # Keys of before there were several master keys name none; they are the configured one's.
@@ -166,26 +188,26 @@ class Masters:
         if row is None or row.state == "destroyed":
             raise KeyRefused(f"master key {master} was destroyed or never belonged to this database")
         if master not in self._providers:
-            address = self._read_uri(row)
-            try:
-                # A library or a network may take its time.
-                self._providers[master] = await asyncio.to_thread(self._open, address, False)
-            except ConfigurationError as error:
-                raise KeyRefused(str(error)) from None
+            await self._once.do(master, lambda: self._open_other(row))
         return self._providers[master]
+
+    async def _open_other(self, row: WrappedKey) -> None:
+        address = self._read_uri(row)
+        try:
+            # A library or a network may take its time.
+            self._providers[row.id] = await asyncio.to_thread(self._open, address, False)
+        except ConfigurationError as error:
+            raise KeyRefused(str(error)) from None
 
     def _read_uri(self, row: WrappedKey) -> str:
         if self._mac_keys is None or not self._mac_keys.is_signed(
             row.mac, _MAC_FIELD, row.id.encode(), row.uri.encode()
         ):
-            raise KeyRefused(f"the row of master key {row.id} was changed by something else than Twofold")
+            raise KeyRefused(
+                f"the row of master key {row.id} was changed by something else than Twofold, or this process missed a "
+                f"rotation: if {row.uri} is right, set KEY_PROVIDER to it and start again"
+            )
         return row.uri
 
-    def _note(self, operation: Operation, key_id: str, master: str, reason: str, **more: str) -> None:
-        self.trace.note(KeyUse(self._clock.now(), operation, key_id, master, reason, **more))
-
-    def _note_failure(self, error: Unavailable, key_id: str, master: str, reason: str, subject: str) -> None:
-        is_refusal = isinstance(error, KeyRefused)
-        request_id = error.request_id if isinstance(error, KeyRefused) else ""
-        operation: Operation = "refused" if is_refusal else "away"
-        self._note(operation, key_id, master, reason, request_id=request_id, subject=subject, why=str(error)[:200])
+    def _note(self, use: KeyUse, **changes: str) -> None:
+        self.trace.note(msgspec.structs.replace(use, at=self._clock.now(), **changes))

@@ -51,22 +51,28 @@ class ThisNode:
         """
         behind = await self._find_behind(master)
         for _ in range(WAIT_MAX_S * 2):
-            if not behind:
-                return
+            # One that has looked and cannot use the master key is not waited for: a minute would change nothing.
+            if not behind or any(node.stamp == keyring_stamp(self._keyring) for node in behind):
+                break
             await self._sleep(0.5)
             behind = await self._find_behind(master)
+        if not behind:
+            return
         why = behind[0].fault or "it does not follow the keyring"
-        raise Unavailable(f"the server on {behind[0].host} cannot go along: {why}; nothing was changed")
+        raise Unavailable(
+            f"the server on {behind[0].host} cannot go along: {why}; what it would not understand is not in use"
+        )
+
+    async def find_others(self) -> list[Node]:
+        """The other processes that serve this database now."""
+        now = self._keyring.clock.now()
+        nodes = await self._nodes.list_nodes()
+        return [node for node in nodes if node.id != self.id and abs(now - node.seen_at) < ALIVE_S * _MICROS]
 
     async def _find_behind(self, master: str) -> list[Node]:
-        now, stamp = self._keyring.clock.now(), keyring_stamp(self._keyring)
-        return [
-            node
-            for node in await self._nodes.list_nodes()
-            if node.id != self.id
-            and abs(now - node.seen_at) < ALIVE_S * _MICROS
-            and (node.stamp != stamp or (master and master not in node.masters))
-        ]
+        stamp = keyring_stamp(self._keyring)
+        others = await self.find_others()
+        return [node for node in others if node.stamp != stamp or (master and master not in node.masters)]
 
 
 def keyring_stamp(keyring: Keyring) -> str:

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import NamedTuple
-
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-from twofold.crypto.seal import OwnKey
 
 #: How long an unwrapped data key may serve before the provider is asked again, and how often.
 LEASE_S = 900
@@ -53,40 +48,3 @@ class OpenedKey:
     def until(self) -> int:
         """When its time ends, in microseconds."""
         return self._until
-
-
-class SeedKey(NamedTuple):
-    """The data key of a single seed, opened, and how it is stored."""
-
-    cipher: AESGCM
-    own: OwnKey
-
-
-class SeedKeys:
-    """The data keys of single seeds, each kept only while attempts that need it are under way."""
-
-    def __init__(self) -> None:
-        self._held: dict[str, SeedKey] = {}
-        self._holders: Counter[str] = Counter()
-
-    def find(self, name: str) -> SeedKey | None:
-        """The key held under this name."""
-        return self._held.get(name)
-
-    def hold(self, name: str, key: SeedKey) -> None:
-        """Keep it for one more attempt."""
-        self._held.setdefault(name, key)
-        self._holders[name] += 1
-
-    def hold_again(self, name: str) -> bool:
-        """Keep it for one more attempt if it is there for another one."""
-        if name not in self._held:
-            return False
-        self._holders[name] += 1
-        return True
-
-    def drop(self, name: str) -> None:
-        """One attempt is over; with the last one the key goes."""
-        self._holders[name] -= 1
-        if not self._holders[name]:
-            del self._holders[name], self._held[name]

@@ -84,12 +84,17 @@ class PatientProvider:
                 self._away = ProviderAway(f"{self.describe()} did not answer within {TRY_S:g} s")
             except ProviderAway as away:
                 self._away = away
+            except KeyRefused:
+                self._away, self._silence_s = None, SILENCE_S
+                raise
             else:
                 self._away, self._silence_s = None, SILENCE_S
                 return answer
         assert self._away is not None  # noqa: S101 - or a try had returned
-        self._silent_until = self._now() + self._silence_s
-        self._silence_s = min(2 * self._silence_s, SILENCE_MAX_S)
+        # Of many who found out together, one makes the silence longer.
+        if self._now() >= self._silent_until:
+            self._silent_until = self._now() + self._silence_s
+            self._silence_s = min(2 * self._silence_s, SILENCE_MAX_S)
         raise self._away
 
 

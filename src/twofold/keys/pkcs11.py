@@ -17,6 +17,7 @@ import msgspec
 from twofold.crypto.digest import length_prefixed
 from twofold.errors import ConfigurationError, KeyRefused, Unavailable
 from twofold.key_ports import KeyProvider, Unwrapping, Wrapping
+from twofold.keys.secret import read_secret
 from twofold.keys.uri import KeyUri
 from twofold.ports import Entropy
 
@@ -55,7 +56,9 @@ class TokenAddress(msgspec.Struct, frozen=True):
     def read_pin(self, environment: Mapping[str, str]) -> str:
         """The PIN as it is now; raises `KeyRefused`."""
         try:
-            pin = self.pin_file.read_text().rstrip("\r\n") if self.pin_file else environment.get(PIN_VARIABLE, "")
+            pin = self.pin_file.read_text().rstrip("\r\n") if self.pin_file else read_secret(environment, PIN_VARIABLE)
+        except ConfigurationError as error:
+            raise KeyRefused(str(error)) from None
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "not text"
             raise KeyRefused(f"the PIN file {self.pin_file} cannot be read ({why})") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from twofold.errors import ConfigurationError
 from twofold.key_ports import KeyProvider
 from twofold.keys.patience import PatientProvider
+from twofold.keys.secret import PASSPHRASE, read_secret
 from twofold.keys.uri import read_uri
 from twofold.ports import Entropy
 
@@ -21,8 +22,6 @@ _KINDS = {
     "gcp-kms": ("gcp_kms", "GcpKmsProvider", True),
     "azure-kv": ("azure_kv", "AzureKeyVaultProvider", True),
 }
-#: Settings that are secrets: they are read here and nowhere else, so that no struct of settings can show them.
-PASSPHRASE = "TWOFOLD_KEY_PASSPHRASE"  # noqa: S105 - the name of a variable
 
 
 def open_provider(
@@ -44,16 +43,3 @@ def open_provider(
     kind = getattr(importlib.import_module(f"twofold.keys.{module}"), name)
     provider: KeyProvider = kind.open(uri, entropy, environment)
     return PatientProvider(provider) if is_across_network else provider
-
-
-def read_secret(environment: Mapping[str, str], name: str) -> str | None:
-    """What a variable says, or the file named by the variable with `_FILE` behind it; raises `ConfigurationError`."""
-    if name in environment:
-        return environment[name]
-    path = environment.get(f"{name}_FILE")
-    if path is None:
-        return None
-    try:
-        return Path(path).read_text("utf-8").rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{name}_FILE {path}: cannot be read ({error})") from None

@@ -11,7 +11,7 @@ import msgspec
 
 from twofold.errors import ConfigurationError, Refused, Unavailable
 from twofold.key_ports import KeyPurpose, WrappedKey
-from twofold.keys.keyring import USES_BLOCK, USES_MAX, Keyring
+from twofold.keys.keyring import TICKET_KEY_KEPT_S, USES_BLOCK, USES_MAX, Keyring
 from twofold.keys.node import ThisNode
 
 DATA_KEY_DAYS = 90
@@ -23,6 +23,8 @@ GRACE_DAYS = 30
 SCANS_APART_S = 86_400
 _DAY = 86_400 * 1_000_000
 _MICROS = 1_000_000
+
+SIGNING: tuple[KeyPurpose, ...] = ("receipt", "ticket", "integrity")
 
 #: Writes an event of the deployment: its kind and its payload.
 Record = Callable[[str, Mapping[str, str | int | Sequence[str] | None]], Awaitable[None]]
@@ -54,17 +56,25 @@ class Rotation:
         now = self._keyring.clock.now()
         if now - self._active("ticket").created_at <= TICKET_KEY_ROTATED_AFTER_S * _MICROS:
             return
-        over = [row for row in self._keyring.rows() if row.purpose == "ticket" and row.state == "decrypt_only"]
+        ended_before = now - TICKET_KEY_KEPT_S * _MICROS
+        old = [row for row in self._keyring.rows() if row.purpose == "ticket" and row.state == "decrypt_only"]
+        over = [row for row in old if row.retired_at < ended_before and row.created_at < ended_before]
         await self._replace("ticket", "a day old", over=over)
 
     async def replace_signing_keys(self, reason: str) -> None:
         """New keys for receipts, tickets and the codes of documents. Every server knows the new ones before any of them
         is used; raises `Unavailable` if one does not come to know them, and they are not used then."""
-        announced = []
-        for purpose in ("receipt", "ticket", "integrity"):
-            fresh = await self._keyring.make(purpose, reason)
-            announced.append(msgspec.structs.replace(fresh, state="decrypt_only"))
-        await self._change([(None, row) for row in announced])
+        await self._keyring.refresh()
+        announced, made = [], []
+        for purpose in SIGNING:
+            # What was announced and then not used, because some server did not follow, is used now.
+            waiting = self._find_announced(purpose)
+            if waiting is None:
+                fresh = await self._keyring.make(purpose, reason)
+                waiting = msgspec.structs.replace(fresh, state="decrypt_only")
+                made.append(waiting)
+            announced.append(waiting)
+        await self._change([(None, row) for row in made])
         await self._node.wait_for_all()
         now = self._keyring.clock.now()
         changes: list[tuple[WrappedKey | None, WrappedKey]] = []
@@ -74,13 +84,20 @@ class Rotation:
                 (row, msgspec.structs.replace(row, state="active")),
                 (old, msgspec.structs.replace(old, state="decrypt_only", retired_at=now)),
             ]
-        signer = self._keyring.signer_of(announced[-1].id)
-        for master in self._masters():
-            signed = self._keyring.masters.signed(master, signer)
-            changes.append((master, signed))
         await self._change(changes)
         for row in announced:
             await self._record("key.rotated", {"purpose": row.purpose, "key": row.id, "reason": reason})
+
+    async def resume(self, reason: str) -> None:
+        """Make the new keys that a rotation had still to make when it was stopped. Raises `Unavailable`."""
+        await self._keyring.refresh()
+        # No key of before the last move stays in use: an older copy holds it under the master key of before.
+        moved_at = max((row.retired_at for row in self._keyring.rows() if row.purpose == "master"), default=0)
+        if self._active("data").created_at < moved_at:
+            await self.make_data_key(reason)
+        is_old = any(self._active(purpose).created_at < moved_at for purpose in SIGNING)
+        if is_old or any(self._find_announced(purpose) for purpose in SIGNING):
+            await self.replace_signing_keys(reason)
 
     async def join_master(self, uri: str) -> WrappedKey:
         """Enter another master key beside the one in use, and wait until every server can use it.
@@ -101,17 +118,23 @@ class Rotation:
 
     async def move(self, master: WrappedKey, reason: str) -> None:
         """Wrap every key with this master key, in one step: from then on it alone opens the database."""
+        await self._keyring.refresh()
         old = self._active("master")
-        wrapped = [row for row in self._keyring.rows() if row.purpose != "master" and row.state != "destroyed"]
-        changes: list[tuple[WrappedKey | None, WrappedKey]] = []
-        changes += [(row, await self._keyring.rewrap(row, master.id, "move")) for row in wrapped]
+        changes = await self._rewrap_all(master.id)
         now = self._keyring.clock.now()
         changes += [
             (master, msgspec.structs.replace(master, state="active")),
             (old, msgspec.structs.replace(old, state="decrypt_only", retired_at=now)),
         ]
         await self._change(changes)
+        # A key that another process made in the meantime comes behind the others.
+        await self._change(await self._rewrap_all(master.id))
         await self._record("key.moved", {"from": old.id, "key": master.id, "provider": master.uri, "reason": reason})
+
+    async def _rewrap_all(self, master: str) -> list[tuple[WrappedKey | None, WrappedKey]]:
+        """The changes by which every key that is under another master key comes under this one."""
+        rows = [row for row in self._keyring.rows() if row.purpose != "master" and row.state != "destroyed"]
+        return [(row, await self._keyring.rewrap(row, master, "move")) for row in rows if row.master != master]
 
     async def note_scan(self, key_id: str, found: int, *, grace_days: int = GRACE_DAYS) -> str | None:
         """After a full scan that found so much under a retired key: None once it may be destroyed, else why not."""
@@ -132,7 +155,13 @@ class Rotation:
     async def destroy(self, key_id: str, reason: str) -> WrappedKey:
         """Forget a key for good. Whoever calls has seen `note_scan` answer None."""
         row = self.check_retired(key_id)
-        await self._change([(row, msgspec.structs.replace(row, state="destroyed", wrapped=b""))])
+        changes: list[tuple[WrappedKey | None, WrappedKey]] = []
+        if row.purpose == "integrity":
+            # Until now, so that a server which slept through the rotation could still believe them.
+            signer = self._keyring.mac_keys()
+            changes += [(master, self._keyring.masters.signed(master, signer)) for master in self._masters()]
+        changes.append((row, msgspec.structs.replace(row, state="destroyed", wrapped=b"")))
+        await self._change(changes)
         await self._record("key.destroyed", {"key": key_id, "purpose": row.purpose, "reason": reason})
         return row
 
@@ -144,6 +173,11 @@ class Rotation:
         if row.state != "decrypt_only":
             raise Refused("conflict", f"{key_id} is {row.state.replace('_', ' ')}, and only a retired key is destroyed")
         return row
+
+    def _find_announced(self, purpose: KeyPurpose) -> WrappedKey | None:
+        active = self._active(purpose)
+        rows = [row for row in self._keyring.rows() if row.purpose == purpose and row.state == "decrypt_only"]
+        return next((row for row in rows if not row.retired_at and row.created_at >= active.created_at), None)
 
     def _masters(self) -> list[WrappedKey]:
         return [row for row in self._keyring.rows() if row.purpose == "master" and row.state != "destroyed"]

@@ -283,4 +283,13 @@ _SENTENCES: dict[str, Sentence | Callable[[Activity, Account], Sentence]] = {
     "network.lifted": lambda activity, _: Sentence(
         "The network %(network)s is let in again", {"network": activity.text("network")}
     ),
+    "key.wrapped": Sentence("Keys were wrapped by the master key"),
+    "key.unwrapped": Sentence("Keys were opened by the master key"),
+    "key.refused": Sentence("The key provider refused to open a key"),
+    "key.away": Sentence("The key provider did not answer"),
+    "key.rotated": Sentence("A key was replaced by a new one"),
+    "key.joined": Sentence("Another master key was entered"),
+    "key.moved": Sentence("All keys were moved to another master key"),
+    "key.destroyed": Sentence("A key was destroyed"),
+    "keys.resealed": Sentence("Accounts were put under new keys"),
 }
