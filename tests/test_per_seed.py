@@ -406,3 +406,21 @@ async def test_a_seed_made_under_a_master_key_that_was_retired_meanwhile_is_not_
     assert own.master == deployment.keyring.masters.active
     phone = phone_of(pending)
     assert isinstance(await deployment.verifier.confirm("alice", phone.id, code=phone.code(clock.now())), Confirmed)
+
+
+@pytest.mark.parametrize("fault", [ProviderAway("gone for lunch"), KeyRefused("taken away")])
+async def test_after_a_code_that_could_not_be_judged_it_is_not_ready_until_the_provider_opens_keys_again(
+    deployment: Deployment, clock: SetClock, fault: Unavailable
+) -> None:
+    phone, _ = await add_phone(deployment.verifier, "alice", clock)
+    provider = provider_of(deployment)
+    provider.fault = fault
+    with pytest.raises(type(fault)):
+        await deployment.verifier.verify("alice", code=phone.code(clock.now()))
+    with pytest.raises(type(fault)):
+        await deployment.keyring.check()
+    assert str(fault) in deployment.keyring.fault
+    provider.fault = None
+    await deployment.keyring.check()
+    assert deployment.keyring.fault == ""
+    assert isinstance(await deployment.verifier.verify("alice", code=phone.code(clock.now())), Verified)

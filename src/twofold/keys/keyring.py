@@ -60,6 +60,7 @@ class Keyring:
         self._opened: dict[str, OpenedKey] = {}
         self._seeds = SeedKeys(masters, entropy)
         self._once = Once()
+        self._is_in_doubt = False
         self._active: dict[KeyPurpose, str] = {}
         self._gone: set[str] = set()
         self._reserved = 0
@@ -96,11 +97,13 @@ class Keyring:
         key_id = self._active["data"]
         opened = self._opened.get(key_id)
         try:
-            is_away = self.mode == "per-seed" and bool(self.fault)
-            if opened is None or is_away or opened.is_due(self.clock.now()) or not await self._is_watched():
+            is_due = opened is None or self._is_in_doubt or opened.is_due(self.clock.now())
+            if is_due or not await self._is_watched():
                 await self._open(self._rows[key_id], "renewal")
+                self._is_in_doubt = False
         except ProviderAway as away:
-            if opened is None or self.mode == "per-seed" or not opened.is_good(self.clock.now()):
+            # What is in memory opens no seed that has a key of its own.
+            if opened is None or self._is_in_doubt or not opened.is_good(self.clock.now()):
                 self._tell(str(away))
                 raise
             rest_s = (opened.until - self.clock.now()) // _MICROS
@@ -115,10 +118,8 @@ class Keyring:
 
     def check_usable(self) -> None:
         """Raise `DataKeyMissing` unless the data key in use is in memory: nothing is decided without it."""
-        key_id = self._active["data"]
-        opened = self._opened.get(key_id)
-        if opened is None or not opened.is_good(self.clock.now()):
-            raise DataKeyMissing(key_id)
+        if self._find_good(self._active["data"]) is None:
+            raise DataKeyMissing(self._active["data"])
 
     async def refresh(self) -> None:
         """Read the stored keyring again: keys made or retired by another process."""
@@ -136,9 +137,9 @@ class Keyring:
             await self.refresh()
         try:
             await self._seeds.fetch(missing.key_id, own, subject=subject)
-        except ProviderAway as away:
-            # Nothing in memory serves for it: `check` asks until the provider answers again.
-            self._tell(str(away))
+        except (ProviderAway, KeyRefused):
+            # Of this seed or of all of them? `check` asks for the data key in use, until the provider opens it again.
+            self._is_in_doubt = True
             raise
 
     def drop(self, missing: Iterable[DataKeyMissing]) -> None:
@@ -177,8 +178,8 @@ class Keyring:
                 raise DataKeyMissing(own.key_id, sealed)
             return unseal(held.cipher, sealed, field=field, account_id=account_id, authenticator_id=authenticator_id)
         key_id = read_key_id(sealed)
-        opened = self._opened.get(key_id)
-        if opened is None or not opened.is_good(self.clock.now()):
+        opened = self._find_good(key_id)
+        if opened is None:
             if key_id in self._gone:
                 raise _destroyed(key_id)
             raise DataKeyMissing(key_id)
@@ -252,6 +253,10 @@ class Keyring:
         self._opened.clear()
         await self.masters.close()
 
+    def _find_good(self, key_id: str) -> OpenedKey | None:
+        opened = self._opened.get(key_id)
+        return opened if opened is not None and opened.is_good(self.clock.now()) else None
+
     def _take_cipher(self, field: str, name: str) -> tuple[AESGCM, str, OwnKey | None]:
         """What the next value is sealed with; a seed gets a key of its own if that is the mode."""
         if self.mode == "per-seed" and field == SEED_FIELD:
@@ -260,8 +265,8 @@ class Keyring:
                 raise DataKeyMissing(name, b"")
             return held.cipher, held.own.key_id, held.own
         key_id = self._active["data"]
-        opened = self._opened.get(key_id)
-        if opened is None or self._reserved <= 0 or not opened.is_good(self.clock.now()):
+        opened = self._find_good(key_id)
+        if opened is None or self._reserved <= 0:
             raise DataKeyMissing(key_id)
         self._reserved -= 1
         return opened.use(), key_id, None
@@ -321,8 +326,7 @@ class Keyring:
         if row is None or row.state == "destroyed":
             self._gone.add(key_id)
         elif row.purpose == "data":
-            opened = self._opened.get(key_id)
-            if opened is None or not opened.is_good(self.clock.now()):
+            if self._find_good(key_id) is None:
                 await self._open(row, "use")
             if row.state == "active" and self._reserved <= 0:
                 await self._reserve(row)
