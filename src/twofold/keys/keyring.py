@@ -23,6 +23,7 @@ from twofold.crypto.seal import KEY_BYTES, OwnKey, read_key_id, read_own_key, se
 from twofold.crypto.ticket import SALT_BYTES, issue_ticket, read_ticket
 from twofold.errors import ConfigurationError, DataKeyMissing, KeyRefused, ProviderAway, Unavailable
 from twofold.key_ports import KeyPurpose, KeyStore, WrappedKey
+from twofold.keys.first import make_first, new_key_id
 from twofold.keys.masters import Masters
 from twofold.keys.once import Once
 from twofold.keys.opened import OpenedKey, wipe
@@ -82,8 +83,7 @@ class Keyring:
             raise ConfigurationError("the database has accounts but no keys: restore it from a backup")
         try:
             if not rows:
-                await store.add_keys(await keyring._make_first(), first=True)
-                masters.begin_again()
+                await store.add_keys(await make_first(masters, PURPOSES, clock, entropy), first=True)
                 rows = await store.load_keys()
             await keyring._adopt(rows, "start")
             await keyring._enter_master()
@@ -229,7 +229,9 @@ class Keyring:
 
     async def make(self, purpose: KeyPurpose, reason: str) -> WrappedKey:
         """A new key of this purpose, wrapped and not stored yet."""
-        return await self._make(purpose, self.entropy.bytes(KEY_BYTES), reason)
+        key_id = new_key_id(purpose, self.entropy)
+        wrapped = await self.masters.wrap(self.entropy.bytes(KEY_BYTES), key_id=key_id, reason=reason)
+        return WrappedKey(key_id, purpose, "active", wrapped, self.clock.now(), self.masters.active)
 
     async def replace(self, old: WrappedKey, reason: str, *, over: Sequence[WrappedKey] = ()) -> bool:
         """Put a new key in the place of an active one, which only opens from now on; keys that are `over` go. False
@@ -290,14 +292,6 @@ class Keyring:
         hint = f"; its keys are those of {address}: set KEY_PROVIDER to that" if address else ""
         return f"{self.masters.describe()} does not open this database: {error}{hint}"
 
-    async def _make_first(self) -> list[WrappedKey]:
-        plain = {purpose: self.entropy.bytes(KEY_BYTES) for purpose in PURPOSES}
-        ids = {purpose: self._new_id(purpose) for purpose in PURPOSES}
-        signer = MacKeys({ids["integrity"]: plain["integrity"]}, signing=ids["integrity"])
-        master = msgspec.structs.replace(await self.masters.make(signer), state="active")
-        self.masters.adopt([master], signer)
-        return [master, *[await self._make(p, plain[p], "new database", key_id=ids[p]) for p in PURPOSES]]
-
     async def _enter_master(self) -> None:
         """Databases of before name no master key: it is the one that has just opened them. One that was moved to
         another place since is entered under its new address."""
@@ -309,14 +303,6 @@ class Keyring:
         named = [(row, msgspec.structs.replace(row, master=master.id)) for row in self.rows()]
         await self.store.change_keys([(None, master), *named])
         await self.refresh()
-
-    def _new_id(self, purpose: KeyPurpose) -> str:
-        return f"{purpose}-{self.entropy.bytes(4).hex()}"
-
-    async def _make(self, purpose: KeyPurpose, key: bytes, reason: str, *, key_id: str = "") -> WrappedKey:
-        key_id = key_id or self._new_id(purpose)
-        wrapped = await self.masters.wrap(key, key_id=key_id, reason=reason)
-        return WrappedKey(key_id, purpose, "active", wrapped, self.clock.now(), self.masters.active)
 
     async def _fetch_shared(self, key_id: str) -> None:
         row = self._rows.get(key_id)
