@@ -43,6 +43,7 @@ from twofold.resealing import Resealing
 from twofold.senders.log import LogSender
 from twofold.sign_in import SignIn
 from twofold.sign_in_limits import SignInLimits
+from twofold.stores._sqlite_keys import find_master_address
 from twofold.stores.memory import MemoryStore
 from twofold.stores.sqlite import SqliteStore
 from twofold.upkeep import KeyUpkeep, upkeep
@@ -152,7 +153,13 @@ async def open_deployment(
     if settings.database_url is None:
         make_private_folder(settings.data_dir)
     is_new = not path.exists() or path.stat().st_size == 0
-    provider = open_provider(settings.key_address, entropy, environment(), may_create=is_new)
+    try:
+        provider = open_provider(settings.key_address, entropy, environment(), may_create=is_new)
+    except ConfigurationError as error:
+        moved_to = None if is_new else find_master_address(path)
+        if moved_to in (None, settings.key_address):
+            raise
+        raise ConfigurationError(f"{error}; its keys are those of {moved_to}: set KEY_PROVIDER to that") from None
     store = SqliteStore.open(path)
     try:
         keyring = await open_keyring(settings, store, provider, clock=clock, entropy=entropy)

@@ -68,13 +68,18 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def key_address(self) -> str:
-        """Where the master key is (`twofold.keys.uri`): `twofold.key` in the data folder unless KEY_PROVIDER says."""
-        return self.key_provider or f"file:{self.data_dir / 'twofold.key'}"
+        """Where the master key is (`twofold.keys.uri`): `twofold.key` in the data folder unless KEY_PROVIDER says. A file
+        by its whole path, for the address is stored and others read it elsewhere."""
+        if self.key_file is not None:
+            return f"file:{self.key_file.absolute()}"
+        return str(self.key_provider)
 
     @property
     def key_file(self) -> Path | None:
         """The file of the master key, where it is in one."""
-        kind, _, path = self.key_address.partition(":")
+        if self.key_provider is None:
+            return self.data_dir / "twofold.key"
+        kind, _, path = self.key_provider.partition(":")
         return Path(path) if kind == "file" else None
 
     @property
@@ -119,7 +124,8 @@ def load_settings(environment: Mapping[str, str], **flags: object) -> tuple[Sett
     ):
         raise ConfigurationError("TEST_CLOCK is for tests only: PUBLIC_URL must be a loopback address with it")
     _check_tls(settings)
-    _check_key_address(settings.key_address)
+    if settings.key_provider is not None:
+        _check_key_address(settings.key_provider)
     _ = settings.proxy_networks
     return settings, warnings
 

@@ -29,8 +29,10 @@ from twofold.errors import ConfigurationError, Unavailable
 from twofold.fido_metadata import load_trust
 from twofold.key_ports import KeyProvider
 from twofold.keys.providers import open_provider
+from twofold.keys.secret import PASSPHRASE
 from twofold.relying_party import check_own, explain_none, find_own
 from twofold.stores._sqlite_file import connect
+from twofold.stores._sqlite_keys import find_master_address
 
 OFFSET_MAX_S = 1.0
 NTP_TIMEOUT_S = 2.0
@@ -215,9 +217,12 @@ def check_key(settings: Settings) -> Finding:
         return Finding("master key", "unknown", f"not checked: the database cannot be read ({error})")
     except (ConfigurationError, Unavailable) as error:
         mend = "see docs/keys.md: what to do when the provider does not open the keys"
-        if moved_to := _find_other_address(settings, path):
-            mend = f"set KEY_PROVIDER to {moved_to}, where the keys were moved"
-        elif settings.key_file is not None:
+        moved_to = find_master_address(path)
+        if moved_to not in (None, settings.key_address):
+            mend = f"set KEY_PROVIDER to {moved_to}, if you know it: the database says that the keys were moved there"
+        elif "passphrase" in str(error):
+            mend = f"set {PASSPHRASE}_FILE to a file that holds the passphrase"
+        elif settings.key_file is not None and "cannot be read" not in str(error):
             mend = f"put the right {_quote([settings.key_file])} back from a backup"
         return Finding("master key", "problem", str(error), mend)
     return Finding("master key", "ok", f"{provider.describe()} opens all {opened} keys of the database")
@@ -280,15 +285,6 @@ def _with_stored_url(settings: Settings) -> Settings:
         return settings
     url = next((value.partition(":")[2] for (value,) in rows), None)
     return msgspec.structs.replace(settings, public_url=url)
-
-
-def _find_other_address(settings: Settings, path: Path) -> str | None:
-    """Where the keys are by the database, if that is not where the settings say."""
-    try:
-        rows = _read(path, "SELECT uri FROM keyring WHERE purpose = 'master' AND state = 'active'")
-    except sqlite3.Error:
-        return None  # of before keys could move
-    return next((str(uri) for (uri,) in rows if uri != settings.key_address), None)
 
 
 async def _open_keys(provider: KeyProvider, path: Path) -> int:

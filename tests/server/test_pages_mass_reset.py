@@ -55,7 +55,7 @@ async def test_everybody_is_signed_out_at_once_and_led_to_a_new_authenticator(se
     assert not await bo.is_signed_in()
     page = await sign_in(bo)
     assert page.path == "/enroll"
-    assert titles(page) == [f"Set up a new authenticator by {day_of(server, 14)}"]
+    assert titles(page) == [f"Set up a new authenticator before {day_of(server, 14)}"]
     assert "in 2 weeks" in page.text
     assert "/security" in page.links, "it may wait"
 
@@ -77,7 +77,7 @@ async def test_in_a_known_browser_the_code_of_the_sign_in_is_enough(server: Serv
     await bo.sign_out()
     page = await sign_in(bo)
     assert (page.path, "code" in page.fields) == ("/enroll", False)
-    assert titles(page) == [f"Set up a new authenticator by {day_of(server, 14)}"]
+    assert titles(page) == [f"Set up a new authenticator before {day_of(server, 14)}"]
     assert (await bo.send(press="factor=totp")).path == "/enroll/totp"
 
 
@@ -110,7 +110,7 @@ async def test_it_can_wait_and_the_security_page_says_so_and_leads_there(server:
     await sign_in(bo)
     page = await bo.open("/security")
     assert (page.path, page.status) == ("/security", 200)
-    assert titles(page)[0] == f"Set up a new authenticator by {day_of(server, 14)}"
+    assert titles(page)[0] == f"Set up a new authenticator before {day_of(server, 14)}"
     assert "/enroll" in page.links
     assert "To be replaced" in page.text
 
@@ -220,7 +220,7 @@ async def test_a_passkey_is_not_meant_by_the_reset_of_a_data_key(server: Server,
     await reset(server, 14, Target(data_key=key))
     await holder.open("/sign-in")
     assert (await holder.show_passkey()).path == "/security"
-    assert titles(holder.page)[0] == f"Set up a new authenticator by {day_of(server, 14)}"
+    assert titles(holder.page)[0] == f"Set up a new authenticator before {day_of(server, 14)}"
     server.clock.pass_s(14 * DAY_S)
     view = await server.deployment.verifier.accounts.get("cy")
     assert ([a.id for a in view.second_factors], view.recovery_codes_left) == (holder.ids, 10)

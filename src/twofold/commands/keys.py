@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -102,14 +102,15 @@ def rotate(settings: Settings, *, only_data: bool, uri: str | None, resume: bool
     with opened(settings) as (deployment, runner):
         rotation, why = deployment.rotation, reason or "asked for"
         if uri is not None:
-            _run(runner, _move(rotation, uri, why))
+            _run(runner, _move(rotation, uri, why), "")
             click.echo(f"every key is under {uri} now: set KEY_PROVIDER to it before the next start of any server")
-        _run(runner, rotation.resume(why) if resume else _make_new(rotation, why, only_data=only_data))
+        hint = "; twofold keys rotate --resume goes on" + (f", with KEY_PROVIDER set to {uri}" if uri else "")
+        _run(runner, rotation.resume(why) if resume else _make_new(rotation, why, only_data=only_data), hint)
         with _counting() as show:
-            progress = _run(runner, _reseal(deployment, show))
+            progress = _run(runner, _reseal(deployment, show), hint)
         active = deployment.keyring.active_key_id
-    all_done = "" if progress.failed else f", everything is under {active}"
-    click.echo(f"{progress.changed} of {progress.seen} accounts are under new keys{all_done}")
+    all_done = "" if progress.failed else f"; everything is under {active}"
+    click.echo(f"{progress.changed} of {progress.seen} accounts were put under new keys{all_done}")
     for account_id, problem in progress.failed:
         click.echo(f"not done: {account_id}: {problem}", err=True)
     if progress.failed:
@@ -132,10 +133,13 @@ def destroy(settings: Settings, *, key_id: str, grace: int, yes: bool, reason: s
         question = f"Destroy {key_id}? Whatever an older copy of the database holds under it can never be opened again."
         if not yes and not agree(question):
             raise ConfigurationError("nothing was destroyed: --yes answers the question where nobody can")
-        row = _run(runner, deployment.rotation.destroy(key_id, reason or "asked for"), "")
+        row = deployment.rotation.check_retired(key_id)
+        is_there = row.purpose == "master" and runner.run(deployment.keyring.masters.is_at_its_address(row))
+        _run(runner, deployment.rotation.destroy(key_id, reason or "asked for"), "")
+        rows = deployment.keyring.rows()
     click.echo(f"{key_id} is destroyed")
     if row.purpose == "master":
-        click.echo(_end_master(row, settings))
+        click.echo(_end_file(row, rows, settings, is_there=is_there))
 
 
 @keys.command()
@@ -260,12 +264,16 @@ def _counting() -> Iterator[Callable[[Progress], None]]:
         yield lambda progress: line.update(f"{progress.changed} accounts under new keys, {progress.seen} looked at")
 
 
-def _end_master(row: WrappedKey, settings: Settings) -> str:
-    """What is left to do for the master key itself; its file is overwritten and removed."""
+def _end_file(row: WrappedKey, rows: Sequence[WrappedKey], settings: Settings, *, is_there: bool) -> str:
+    """What is left to do for the master key itself. Its file is overwritten and removed if that key `is_there` and no
+    other one that may still be needed."""
     kind, _, place = row.uri.partition(":")
     path = Path(place)
-    if kind != "file" or path == settings.key_file or not path.is_file():
-        return f"now destroy the master key at {row.uri} itself: docs/keys.md says how"
+    others = [Path(r.uri.removeprefix("file:")) for r in rows if r.uri.startswith("file:") and r.id != row.id]
+    needed = [other for other in (settings.key_file, *others) if other is not None and other.exists()]
+    is_free = kind == "file" and path.is_absolute() and path.is_file() and not any(map(path.samefile, needed))
+    if not is_there or not is_free:
+        return f"now destroy the master key at {row.uri} itself, if it is there: docs/keys.md says how"
     with path.open("r+b") as file:
         file.write(b"\0" * path.stat().st_size)
         file.flush()
@@ -279,7 +287,7 @@ def _describe(key: WrappedKey, seeds: int, now: int) -> dict[str, object]:
     if key.purpose != "data":
         found["purpose"] = key.purpose
     return found | {
-        "age_days": (now - key.created_at) // MICROS_PER_S // DAY_S,
+        "age_days": max(0, now - key.created_at) // MICROS_PER_S // DAY_S,
         "uses": key.uses,
         "last_unwrap_at": rfc3339(key.unwrapped_at) if key.unwrapped_at else None,
         "retired_at": rfc3339(key.retired_at) if key.retired_at else None,
@@ -290,7 +298,7 @@ def _describe(key: WrappedKey, seeds: int, now: int) -> dict[str, object]:
 
 def _cells(key: WrappedKey, seeds: int, now: int) -> tuple[str, ...]:
     last = rfc3339(key.unwrapped_at) if key.unwrapped_at else "-"
-    age = (now - key.created_at) // MICROS_PER_S // DAY_S
+    age = max(0, now - key.created_at) // MICROS_PER_S // DAY_S
     under = key.uri if key.purpose == "master" else key.master
     return (key.id, key.state, str(seeds), rfc3339(key.created_at), str(age), str(key.uses), last, under)
 

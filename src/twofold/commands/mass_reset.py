@@ -53,7 +53,8 @@ def show_progress(settings: Settings, *, as_json: bool) -> None:
         return
     for reset in resets:
         click.echo(_tell_reset(reset))
-    asked = sum(reset.people or 0 for reset in resets)
+    # The same people may be in several: then nobody knows who of them is done with which.
+    asked = resets[0].people if len(resets) == 1 else None
     done = f"{max(0, asked - len(waiting))} of {asked} are done; " if asked else ""
     click.echo(f"{done}{_people(len(waiting))} still to set up a new authenticator")
     if waiting:

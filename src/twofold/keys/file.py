@@ -162,10 +162,12 @@ def _unlock(path: Path, text: bytes, passphrase: str | None) -> bytes:
         line = text.decode("ascii").strip()
         if line.startswith(PROTECTED_HEADER):
             if passphrase is None:
-                raise KeyRefused(f"the master key {path} is under a passphrase: set KEY_PASSPHRASE")
+                raise KeyRefused(f"the master key {path} is under a passphrase: set TWOFOLD_KEY_PASSPHRASE")
             master_key = open_protected(line, passphrase)
             if master_key is None:
-                raise KeyRefused(f"the passphrase does not open the master key {path}: set the right KEY_PASSPHRASE")
+                raise KeyRefused(
+                    f"the passphrase does not open the master key {path}: set the right TWOFOLD_KEY_PASSPHRASE"
+                )
             return master_key
         if not line.startswith(HEADER):
             raise ValueError
@@ -174,7 +176,7 @@ def _unlock(path: Path, text: bytes, passphrase: str | None) -> bytes:
         raise KeyRefused(f"the master key {path} is not a Twofold key file") from None
     if passphrase is not None:
         raise KeyRefused(
-            f"the master key {path} is not under a passphrase: take KEY_PASSPHRASE away, or put the key under it"
+            f"the master key {path} is not under a passphrase: take TWOFOLD_KEY_PASSPHRASE away, or put the key under it"
         )
     return master_key
 

@@ -7,6 +7,7 @@ its row, which counts only under the integrity key: else whoever can write the d
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -14,7 +15,7 @@ import msgspec
 
 from twofold.crypto.digest import MacKeys
 from twofold.crypto.seal import KEY_BYTES
-from twofold.errors import ConfigurationError, KeyRefused, ProviderAway, Unavailable
+from twofold.errors import ConfigurationError, KeyRefused, ProviderAway, Refused, Unavailable
 from twofold.key_ports import KeyProvider, WrappedKey
 from twofold.keys.once import Once
 from twofold.keys.trace import KeyTrace, KeyUse
@@ -23,6 +24,8 @@ from twofold.ports import Clock, Entropy
 #: Opens the provider at an address; a key file that is not there is made if the flag says so.
 OpenProvider = Callable[[str, bool], KeyProvider]
 WHY_LENGTH = 200
+
+log = logging.getLogger("twofold")
 _MAC_FIELD = b"twofold/1|master"
 
 
@@ -53,6 +56,9 @@ class Masters:
         active = next((row.id for row in self._rows.values() if row.state == "active"), "")
         if active and not self.active:
             self._providers[active] = self._configured
+        if self.active not in ("", active):
+            where = self._rows[active].uri
+            log.warning("the keys are under %s now: set KEY_PROVIDER to it before the next start", where)
         self.active = active
 
     def begin_again(self) -> None:
@@ -70,6 +76,7 @@ class Masters:
         master_id = f"master-{self._entropy.bytes(4).hex()}"
         proof = self._entropy.bytes(KEY_BYTES)
         try:
+            await self._check_is_new(provider, uri)
             wrapped = await self._wrap(provider, proof, KeyUse(0, "wrapped", master_id, master_id, "new master key"))
         except BaseException:
             if provider is not self._configured:
@@ -79,6 +86,30 @@ class Masters:
         mac = mac_keys.sign(_MAC_FIELD, master_id.encode(), uri.encode())
         made_at = self._clock.now()
         return WrappedKey(master_id, "master", "decrypt_only", wrapped, made_at, uri=uri, mac=mac)
+
+    async def _check_is_new(self, provider: KeyProvider, uri: str) -> None:
+        """Raise `Refused` if there is a row of this master key already: one that was retired may be in other hands, and
+        is destroyed one day."""
+        for row in self._rows.values():
+            if row.state != "destroyed" and await self.is_held_by(provider, row):
+                raise Refused(
+                    "conflict", f"{uri} holds {row.id}, which is in use or was retired: take another master key"
+                )
+
+    async def is_held_by(self, provider: KeyProvider, row: WrappedKey) -> bool:
+        """Whether the provider holds the master key of this row."""
+        try:
+            await self._unwrap(provider, row.wrapped, KeyUse(0, "unwrapped", row.id, row.id, "is it this master key"))
+        except KeyRefused:
+            return False
+        return True
+
+    async def is_at_its_address(self, row: WrappedKey) -> bool:
+        """Whether the master key of this row is where the row says."""
+        try:
+            return await self.is_held_by(await self._find(row.id), row)
+        except Unavailable:
+            return False
 
     async def try_others(self) -> None:
         """See whether every master key that is in use can be used here, too; `fault` says why not."""
@@ -92,7 +123,8 @@ class Masters:
             try:
                 await self.unwrap(row.wrapped, key_id=row.id, master=row.id, reason="another master key")
             except Unavailable as error:
-                self.fault = str(error)
+                is_retired = "retired " if row.retired_at else ""
+                self.fault = f"the {is_retired}master key {row.id} at {row.uri} cannot be used here: {error}"
                 await self._let_go(row.id)
 
     @property

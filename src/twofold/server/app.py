@@ -136,7 +136,7 @@ def _open_routes(deployment: Deployment, metrics: Metrics) -> list[Route]:
         except Unavailable as error:
             body, headers = dump_problem(Problem(503, "unavailable", str(error), retry_after_s=1))
             return _raw_response(503, body, headers)
-        fault = deployment.keyring.fault or deployment.keyring.masters.fault
+        fault = deployment.keyring.fault
         return JSONResponse({"status": "ready", "key_provider": fault} if fault else {"status": "ready"})
 
     async def show_metrics(_: Request) -> Response:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 
@@ -17,6 +20,16 @@ _CHANGE = """
     WHERE id = ? AND state = ? AND wrapped = ? AND master = ? AND retired_at = ? AND empty_since = ? AND uri = ?"""
 _RESERVE = """
     UPDATE keyring SET uses = uses + ?2 WHERE id = ?1 AND state = 'active' AND uses + ?2 <= ?3 RETURNING uses"""
+
+
+def find_master_address(path: Path) -> str | None:
+    """Where the master key in use is, as the database at this path says: for a message, anybody may have written it."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True)) as connection:
+            found = connection.execute("SELECT uri FROM keyring WHERE purpose = 'master' AND state = 'active'")
+            return next((str(uri) for (uri,) in found), None)
+    except sqlite3.Error:
+        return None  # of before master keys had addresses, or not to be read
 
 
 def insert_keys(connection: sqlite3.Connection, keys: Sequence[WrappedKey]) -> None:

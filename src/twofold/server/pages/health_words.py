@@ -61,7 +61,7 @@ def say_finding(finding: Finding) -> Advice:
                 f"/enroll?replaces={finding.authenticator_id}",
             )
         case "stopping":
-            stops = Sentence("What you have stops working soon. Set up a new authenticator before.")
+            stops = Sentence("What you have stops working soon. Set up a new authenticator before then.")
             return Advice(Sentence("A new authenticator is due"), stops, Sentence("Set up a new one"), "/enroll")
         case "no_recovery_codes":
             return Advice(
