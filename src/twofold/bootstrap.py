@@ -29,7 +29,7 @@ from twofold.inspection import Inspection
 from twofold.key_audit import KeyAudit
 from twofold.key_ports import KeyProvider
 from twofold.keys.keyring import Keyring
-from twofold.keys.masters import Masters
+from twofold.keys.masters import Masters, moved_to
 from twofold.keys.node import ThisNode
 from twofold.keys.providers import open_provider
 from twofold.keys.receipts import KeyringReceipts
@@ -156,10 +156,10 @@ async def open_deployment(
     try:
         provider = open_provider(settings.key_address, entropy, environment(), may_create=is_new)
     except ConfigurationError as error:
-        moved_to = None if is_new else find_master_address(path)
-        if moved_to in (None, settings.key_address):
+        address = None if is_new else find_master_address(path)
+        if not address or address == settings.key_address:
             raise
-        raise ConfigurationError(f"{error}; its keys are those of {moved_to}: set KEY_PROVIDER to that") from None
+        raise ConfigurationError(f"{error}; {moved_to(address)}") from None
     store = SqliteStore.open(path)
     try:
         keyring = await open_keyring(settings, store, provider, clock=clock, entropy=entropy)

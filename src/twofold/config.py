@@ -68,8 +68,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def key_address(self) -> str:
-        """Where the master key is (`twofold.keys.uri`): `twofold.key` in the data folder unless KEY_PROVIDER says. A file
-        by its whole path, for the address is stored and others read it elsewhere."""
+        """Where the master key is (`twofold.keys.uri`): `twofold.key` in the data folder unless KEY_PROVIDER says.
+
+        A file by its whole path, for the address is stored, and others read it elsewhere.
+        """
         if self.key_file is not None:
             return f"file:{self.key_file.absolute()}"
         return str(self.key_provider)

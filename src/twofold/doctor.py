@@ -28,6 +28,7 @@ from twofold.config import Settings, environment, is_loopback
 from twofold.errors import ConfigurationError, Unavailable
 from twofold.fido_metadata import load_trust
 from twofold.key_ports import KeyProvider
+from twofold.keys.masters import moved_to
 from twofold.keys.providers import open_provider
 from twofold.keys.secret import PASSPHRASE
 from twofold.relying_party import check_own, explain_none, find_own
@@ -217,9 +218,9 @@ def check_key(settings: Settings) -> Finding:
         return Finding("master key", "unknown", f"not checked: the database cannot be read ({error})")
     except (ConfigurationError, Unavailable) as error:
         mend = "see docs/keys.md: what to do when the provider does not open the keys"
-        moved_to = find_master_address(path)
-        if moved_to not in (None, settings.key_address):
-            mend = f"set KEY_PROVIDER to {moved_to}, if you know it: the database says that the keys were moved there"
+        address = find_master_address(path)
+        if address and address != settings.key_address:
+            mend = moved_to(address)
         elif "passphrase" in str(error):
             mend = f"set {PASSPHRASE}_FILE to a file that holds the passphrase"
         elif settings.key_file is not None and "cannot be read" not in str(error):

@@ -94,7 +94,9 @@ def test_after_a_rotation_everything_is_under_new_keys_and_still_opens(
     assert rotated.exit_code == 0, rotated.output
     old, new = status(invoke)
     assert (old["state"], old["seeds"], new["state"], new["seeds"]) == ("decrypt_only", 0, "active", 1)
-    assert rotated.stdout.splitlines()[-1].endswith(f"accounts are under new keys, everything is under {new['id']}")
+    assert rotated.stdout.splitlines()[-1].endswith(
+        f"accounts were put under new keys; everything is under {new['id']}"
+    )
     assert old["retired_at"] == "2026-03-01T12:00:30Z"
     assert old["may_be_destroyed_at"] == "2026-03-31T12:00:30Z"
     active = {key.get("purpose", "data"): key["id"] for key in status(invoke, "--all") if key["state"] == "active"}

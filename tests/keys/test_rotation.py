@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 import pytest
@@ -209,14 +210,65 @@ async def test_everything_moves_under_another_master_key() -> None:
     assert again.active_key_id == keyring.active_key_id
 
 
-async def test_there_and_back_again() -> None:
+async def test_a_master_key_that_was_retired_is_not_moved_back_to() -> None:
+    """It may be in other hands, and one of its two rows would be destroyed one day, and the key with it."""
     place = Workshop()
     keyring, rotation = await place.begin()
+    old = keyring.masters.active
     await rotation.move(await rotation.join_master(VAULT), "there")
-    await rotation.move(await rotation.join_master(HOME), "back")
-    active = await place.row(keyring.masters.active)
-    assert (active.uri, active.state) == (HOME, "active")
+    with pytest.raises(Refused, match=f"{HOME} holds {old}, which is in use or was retired"):
+        await rotation.join_master(HOME)
+    assert [row.state for row in await place.rows("master")] == ["decrypt_only", "active"]
+    place.providers["plain:other"] = PlainProvider("other")
+    await rotation.move(await rotation.join_master("plain:other"), "on")
     assert [row.state for row in await place.rows("master")] == ["decrypt_only", "decrypt_only", "active"]
+    place.configured = "plain:other"
+    await place.open()
+
+
+async def test_whoever_has_the_master_key_of_before_enters_no_key_by_it() -> None:
+    place = Workshop()
+    keyring, rotation = await place.begin()
+    thief = place.rotation(await place.open())
+    await rotation.move(await rotation.join_master(VAULT), "stolen")
+    forged = await thief._keyring.make("receipt", "forged")
+    await place.store.add_keys([msgspec.structs.replace(forged, created_at=place.clock.now() + 1)])
+    await keyring.refresh()
+    assert forged.id not in {row.id for row in keyring.rows()}
+    assert await rotation.make_data_key("and what is ours counts")
+
+
+async def test_a_key_that_was_retired_is_never_in_use_again() -> None:
+    place = Workshop()
+    keyring, rotation = await place.begin()
+    old = keyring.active_key_id
+    await rotation.make_data_key("because")
+    place.store.change(old, state="active")
+    with pytest.raises(KeyRefused, match=f"key {old} was retired and is in use again"):
+        await keyring.refresh()
+    place.store.change(old, state="decrypt_only")
+    await keyring.refresh()
+    assert keyring.active_key_id != old
+
+
+async def test_a_rotation_that_a_move_overtakes_adds_no_key_under_the_master_key_of_before() -> None:
+    place = Workshop()
+    keyring, rotation = await place.begin()
+    other_ring = await place.open()
+    other = place.rotation(other_ring)
+    make = other_ring.make
+
+    async def moves_first(purpose: Any, reason: str) -> Any:
+        fresh = await make(purpose, reason)
+        if keyring.masters.active == fresh.master:
+            await rotation.move(await rotation.join_master(VAULT), "faster")
+        return fresh
+
+    other_ring.make = moves_first  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="try again"):
+        await other.replace_signing_keys("slower")
+    assert {row.master for row in await place.store.load_keys() if row.purpose != "master"} == {keyring.masters.active}
+    place.configured = VAULT
     await place.open()
 
 
@@ -369,38 +421,6 @@ async def test_a_keyring_that_another_process_changed_meanwhile_is_not_overwritt
     assert {row.master for row in await place.rows("data")} == {keyring.masters.active} != {joined.id}
     await rotation.move(joined, "because")
     assert {row.master for row in await place.rows("data")} == {joined.id}
-
-
-async def test_a_key_that_another_process_only_added_moves_with_the_others() -> None:
-    place = Workshop()
-    _, rotation = await place.begin()
-    joined = await rotation.join_master(VAULT)
-    other = await place.open()
-    added = msgspec.structs.replace(await other.make("receipt", "announced"), state="decrypt_only")
-    assert await place.store.change_keys([(None, added)])
-    await rotation.move(joined, "because")
-    place.configured = VAULT
-    # Under the master key of before it would keep the database from opening.
-    await place.open()
-
-
-async def test_a_process_that_was_paused_all_the_while_follows_or_says_what_to_set() -> None:
-    place = Workshop()
-    keyring, rotation = await place.begin()
-    paused = await place.open()
-    sealed_under = keyring.active_key_id
-    await rotation.move(await rotation.join_master(VAULT), "because")
-    await rotation.make_data_key("because")
-    await rotation.replace_signing_keys("because")
-    refusal = VAULT
-    try:
-        await paused.refresh()
-    except Unavailable as error:
-        refusal = str(error)
-    # It cannot tell who wrote the address, so it does not go there; started again with it, it goes on.
-    assert VAULT in refusal
-    place.configured = VAULT
-    assert sealed_under in {row.id for row in (await place.open()).rows()}
 
 
 # The end of a key.

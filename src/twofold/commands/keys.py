@@ -269,7 +269,7 @@ def _end_file(row: WrappedKey, rows: Sequence[WrappedKey], settings: Settings, *
     other one that may still be needed."""
     kind, _, place = row.uri.partition(":")
     path = Path(place)
-    others = [Path(r.uri.removeprefix("file:")) for r in rows if r.uri.startswith("file:") and r.id != row.id]
+    others = [Path(r.uri.removeprefix("file:")) for r in rows if r.uri.startswith("file:") and r.state != "destroyed"]
     needed = [other for other in (settings.key_file, *others) if other is not None and other.exists()]
     is_free = kind == "file" and path.is_absolute() and path.is_file() and not any(map(path.samefile, needed))
     if not is_there or not is_free:

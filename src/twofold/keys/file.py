@@ -175,9 +175,7 @@ def _unlock(path: Path, text: bytes, passphrase: str | None) -> bytes:
     except ValueError:
         raise KeyRefused(f"the master key {path} is not a Twofold key file") from None
     if passphrase is not None:
-        raise KeyRefused(
-            f"the master key {path} is not under a passphrase: take TWOFOLD_KEY_PASSPHRASE away, or put the key under it"
-        )
+        raise KeyRefused(f"the master key {path} is not under a passphrase: take TWOFOLD_KEY_PASSPHRASE away")
     return master_key
 
 

@@ -24,7 +24,7 @@ from twofold.crypto.ticket import SALT_BYTES, issue_ticket, read_ticket
 from twofold.errors import ConfigurationError, DataKeyMissing, KeyRefused, ProviderAway, Unavailable
 from twofold.key_ports import KeyPurpose, KeyStore, WrappedKey
 from twofold.keys.first import make_first, new_key_id
-from twofold.keys.masters import Masters
+from twofold.keys.masters import Masters, moved_to
 from twofold.keys.once import Once
 from twofold.keys.opened import OpenedKey, wipe
 from twofold.keys.seed_keys import SeedKeys
@@ -99,7 +99,8 @@ class Keyring:
         try:
             is_due = opened is None or self._is_in_doubt or opened.is_due(self.clock.now())
             if is_due or not await self._is_watched():
-                await self._open(self._rows[key_id], "renewal")
+                # Anybody may ask for readiness: one of them asks the provider, the others wait with him.
+                await self._once.do("renewal", lambda: self._open(self._rows[key_id], "renewal"))
                 self._is_in_doubt = False
         except ProviderAway as away:
             # What is in memory opens no seed that has a key of its own.
@@ -124,7 +125,6 @@ class Keyring:
     async def refresh(self) -> None:
         """Read the stored keyring again: keys made or retired by another process."""
         await self._adopt(await self.store.load_keys(), "refresh")
-        await self.masters.try_others()
 
     async def fetch(self, missing: DataKeyMissing, *, subject: str = "") -> None:
         """Bring one missing key into memory; one that does not exist any more is known as gone from now on. The key of
@@ -237,11 +237,16 @@ class Keyring:
         """Put a new key in the place of an active one, which only opens from now on; keys that are `over` go. False
         when another process was faster."""
         fresh = await self.make(old.purpose, reason)
-        retired = msgspec.structs.replace(old, state="decrypt_only", retired_at=self.clock.now())
+        retired = msgspec.structs.replace(old, state="decrypt_only", retired_at=self.clock.now(), empty_since=0)
         ended = [(row, msgspec.structs.replace(row, state="destroyed", wrapped=b"")) for row in over]
-        is_done = await self.store.change_keys([(None, fresh), (old, retired), *ended])
+        is_done = await self.store.change_keys([(None, fresh), (old, retired), *ended, *self.unmoved(fresh)])
         await self.refresh()
         return is_done
+
+    def unmoved(self, fresh: WrappedKey) -> list[tuple[WrappedKey, WrappedKey]]:
+        """A change of nothing, refused when all keys have come under another master key since `fresh` was wrapped."""
+        master = self._rows[fresh.master]
+        return [(master, master)]
 
     async def rewrap(self, row: WrappedKey, master: str, reason: str) -> WrappedKey:
         """The same key, wrapped by another master key; not stored yet."""
@@ -289,7 +294,7 @@ class Keyring:
 
     def _explain(self, error: Unavailable) -> str:
         address = self.masters.find_other_address()
-        hint = f"; its keys are those of {address}: set KEY_PROVIDER to that" if address else ""
+        hint = f"; {moved_to(address)}" if address else ""
         return f"{self.masters.describe()} does not open this database: {error}{hint}"
 
     async def _enter_master(self) -> None:
@@ -333,7 +338,14 @@ class Keyring:
         wipe(key)
 
     async def _adopt(self, rows: Sequence[WrappedKey], reason: str) -> None:
+        for row in rows:
+            before = self._rows.get(row.id)
+            if row.state == "active" and before is not None and before.state != "active" and before.retired_at:
+                raise KeyRefused(f"key {row.id} was retired and is in use again, which is none of Twofold's doing")
         self.masters.adopt(rows, self._mac_keys)
+        # A move brings every key under the new master key in one step: whoever has an old one enters none by it.
+        active = self.masters.active
+        rows = [row for row in rows if row.purpose == "master" or row.state == "destroyed" or row.master == active]
         active_before = self._active.get("data")
         # The codes of master keys are believed as soon as the integrity keys are there.
         for row in sorted(rows, key=lambda row: row.purpose != "integrity"):

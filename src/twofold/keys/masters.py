@@ -42,6 +42,7 @@ class Masters:
         self._entropy = entropy
         self._rows: Mapping[str, WrappedKey] = {}
         self._providers: dict[str, KeyProvider] = {}
+        self._away: set[str] = set()
         self._mac_keys: MacKeys | None = None
         self.active = ""
         #: Why one of the other master keys cannot be used here; empty if all can.
@@ -91,7 +92,8 @@ class Masters:
         """Raise `Refused` if there is a row of this master key already: one that was retired may be in other hands, and
         is destroyed one day."""
         for row in self._rows.values():
-            if row.state != "destroyed" and await self.is_held_by(provider, row):
+            is_taken = row.state == "active" or (row.state == "decrypt_only" and row.retired_at > 0)
+            if is_taken and await self.is_held_by(provider, row):
                 raise Refused(
                     "conflict", f"{uri} holds {row.id}, which is in use or was retired: take another master key"
                 )
@@ -118,19 +120,24 @@ class Masters:
             if row.state == "destroyed":
                 await self._let_go(row.id)
                 continue
-            if row.id in self._providers:
+            if row.id in self._providers and row.id not in self._away:
                 continue
             try:
                 await self.unwrap(row.wrapped, key_id=row.id, master=row.id, reason="another master key")
+                self._away.discard(row.id)
+            except ProviderAway as away:
+                self._away.add(row.id)  # the provider stays, with its patience
+                self.fault = str(away)
             except Unavailable as error:
-                is_retired = "retired " if row.retired_at else ""
-                self.fault = f"the {is_retired}master key {row.id} at {row.uri} cannot be used here: {error}"
+                what = f"the retired master key {row.id} cannot be used here" if row.retired_at else ""
+                self.fault = f"{what}: {error}" if what else str(error)
                 await self._let_go(row.id)
 
     @property
     def usable(self) -> tuple[str, ...]:
         """The ids of the master keys that can be used here."""
-        return tuple(sorted(i for i, row in self._rows.items() if row.state != "destroyed" and i in self._providers))
+        here = self._providers.keys() - self._away
+        return tuple(sorted(i for i, row in self._rows.items() if row.state != "destroyed" and i in here))
 
     async def wrap(self, key: bytes, *, key_id: str, reason: str, master: str = "", subject: str = "") -> bytes:
         """The key, wrapped by the active master key or by `master`, and opened again before anybody relies on it."""
@@ -232,14 +239,23 @@ class Masters:
             raise KeyRefused(str(error)) from None
 
     def _read_uri(self, row: WrappedKey) -> str:
-        if self._mac_keys is None or not self._mac_keys.is_signed(
-            row.mac, _MAC_FIELD, row.id.encode(), row.uri.encode()
-        ):
+        if not self.is_ours(row):
             raise KeyRefused(
-                f"the row of master key {row.id} was changed by something else than Twofold, or this process missed a "
-                f"rotation: if {row.uri} is right, set KEY_PROVIDER to it and start again"
+                f"the row of master key {row.id} was changed by something else than Twofold, or this process slept "
+                "through a rotation and has to be started again"
             )
         return row.uri
 
+    def is_ours(self, row: WrappedKey) -> bool:
+        """Whether Twofold wrote the address in the row of a master key."""
+        parts = (_MAC_FIELD, row.id.encode(), row.uri.encode())
+        return self._mac_keys is not None and self._mac_keys.is_signed(row.mac, *parts)
+
     def _note(self, use: KeyUse, **changes: str) -> None:
         self.trace.note(msgspec.structs.replace(use, at=self._clock.now(), **changes))
+
+
+def moved_to(address: str) -> str:
+    """What to tell somebody whose settings lead elsewhere than the database. It is no proof: whoever can write the
+    database can put an address of his there."""
+    return f"the database says that they are under {address}: if you know that as yours, set KEY_PROVIDER to it"

@@ -11,9 +11,10 @@ from twofold.errors import Unavailable
 from twofold.key_ports import Node, Nodes
 from twofold.keys.keyring import Keyring
 
-#: Servers report this often; one that has not for so long is not waited for.
+#: Servers report this often. One that has not for so long, which is longer than patience with a provider, is not waited
+#: for.
 REPORT_EVERY_S = 3
-ALIVE_S = 15
+ALIVE_S = 30
 FORGOTTEN_AFTER_S = 86_400
 WAIT_MAX_S = 60
 _MICROS = 1_000_000
@@ -33,6 +34,7 @@ class ThisNode:
     async def report(self) -> None:
         """Read the stored keyring again, and tell the others what is known here."""
         await self._keyring.refresh()
+        await self._keyring.masters.try_others()
         now = self._keyring.clock.now()
         masters = self._keyring.masters
         node = Node(
@@ -52,7 +54,7 @@ class ThisNode:
         behind = await self._find_behind(master)
         for _ in range(WAIT_MAX_S * 2):
             # One that has looked and cannot use the master key is not waited for: a minute would change nothing.
-            if not behind or any(node.stamp == keyring_stamp(self._keyring) for node in behind):
+            if not behind or any(node.fault and node.stamp == keyring_stamp(self._keyring) for node in behind):
                 break
             await self._sleep(0.5)
             behind = await self._find_behind(master)

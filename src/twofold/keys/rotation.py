@@ -46,7 +46,8 @@ class Rotation:
         """Whether the data key in use is 90 days old or has nearly sealed as often as it may."""
         await self._keyring.refresh()
         row = self._active("data")
-        is_old = self._keyring.clock.now() - row.created_at >= DATA_KEY_DAYS * _DAY
+        # One from the future was made under a clock that was wrong: nobody knows how old it is.
+        is_old = not 0 <= self._keyring.clock.now() - row.created_at < DATA_KEY_DAYS * _DAY
         return is_old or row.uses > USES_MAX - SPARE_BLOCKS * USES_BLOCK
 
     async def rotate_ticket_key(self) -> None:
@@ -54,7 +55,7 @@ class Rotation:
         those of the one before that are long over, and it is destroyed."""
         await self._keyring.refresh()
         now = self._keyring.clock.now()
-        if now - self._active("ticket").created_at <= TICKET_KEY_ROTATED_AFTER_S * _MICROS:
+        if 0 <= now - self._active("ticket").created_at <= TICKET_KEY_ROTATED_AFTER_S * _MICROS:
             return
         ended_before = now - TICKET_KEY_KEPT_S * _MICROS
         old = [row for row in self._keyring.rows() if row.purpose == "ticket" and row.state == "decrypt_only"]
@@ -74,15 +75,15 @@ class Rotation:
                 waiting = msgspec.structs.replace(fresh, state="decrypt_only")
                 made.append(waiting)
             announced.append(waiting)
-        await self._change([(None, row) for row in made])
+        await self._change([change for row in made for change in ((None, row), *self._keyring.unmoved(row))])
         await self._node.wait_for_all()
         now = self._keyring.clock.now()
         changes: list[tuple[WrappedKey | None, WrappedKey]] = []
         for row in announced:
             old = self._active(row.purpose)
             changes += [
-                (row, msgspec.structs.replace(row, state="active")),
-                (old, msgspec.structs.replace(old, state="decrypt_only", retired_at=now)),
+                (row, msgspec.structs.replace(row, state="active", empty_since=0)),
+                (old, msgspec.structs.replace(old, state="decrypt_only", retired_at=now, empty_since=0)),
             ]
         await self._change(changes)
         for row in announced:
@@ -123,12 +124,10 @@ class Rotation:
         changes = await self._rewrap_all(master.id)
         now = self._keyring.clock.now()
         changes += [
-            (master, msgspec.structs.replace(master, state="active")),
-            (old, msgspec.structs.replace(old, state="decrypt_only", retired_at=now)),
+            (master, msgspec.structs.replace(master, state="active", empty_since=0)),
+            (old, msgspec.structs.replace(old, state="decrypt_only", retired_at=now, empty_since=0)),
         ]
         await self._change(changes)
-        # A key that another process made in the meantime comes behind the others.
-        await self._change(await self._rewrap_all(master.id))
         await self._record("key.moved", {"from": old.id, "key": master.id, "provider": master.uri, "reason": reason})
 
     async def _rewrap_all(self, master: str) -> list[tuple[WrappedKey | None, WrappedKey]]:
@@ -159,7 +158,8 @@ class Rotation:
         if row.purpose == "integrity":
             # Until now, so that a server which slept through the rotation could still believe them.
             signer = self._keyring.mac_keys()
-            changes += [(master, self._keyring.masters.signed(master, signer)) for master in self._masters()]
+            masters = self._keyring.masters
+            changes += [(row, masters.signed(row, signer)) for row in self._masters() if masters.is_ours(row)]
         changes.append((row, msgspec.structs.replace(row, state="destroyed", wrapped=b"")))
         await self._change(changes)
         await self._record("key.destroyed", {"key": key_id, "purpose": row.purpose, "reason": reason})

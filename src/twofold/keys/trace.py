@@ -54,7 +54,8 @@ class KeyTrace:
     def _was_told(self, use: KeyUse) -> bool:
         """Whether the same failure was kept within the last minute: a provider may be away for hours."""
         failure = (use.operation, use.key_id, use.subject, use.why)
-        if use.at - self._told.get(failure, -TOLD_EVERY) < TOLD_EVERY:
+        # A clock that was set back makes nothing silent.
+        if 0 <= use.at - self._told.get(failure, -TOLD_EVERY) < TOLD_EVERY:
             return True
         if len(self._told) >= KEPT_MAX:
             self._told.clear()

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from twofold.bootstrap import Deployment
 from twofold.config import is_loopback
 from twofold.core.clock import MICROS_PER_S
-from twofold.errors import Unavailable
+from twofold.errors import KeyRefused, ProviderAway, Unavailable
 from twofold.relying_party import list_related
 from twofold.server.access import Access
 from twofold.server.addresses import Addresses
@@ -40,6 +40,8 @@ from twofold.server.words import Sentence, Words
 
 API_BEGINNING = b"/api/"
 STATIC_BEGINNING = b"/static/"
+KEYS_NOT_OPENED = "the key provider does not open the keys; the log says more"
+KEYS_IN_MEMORY = "does not answer; what is in memory serves for a while, and the log says for how long"
 OPENAPI_PATHS = ("/api/v1/openapi.json", "/openapi.json")
 #: For machines: answered under every name of this host, while pages have one address.
 MACHINE_PATHS = frozenset(
@@ -134,9 +136,12 @@ def _open_routes(deployment: Deployment, metrics: Metrics) -> list[Route]:
             await deployment.keyring.check()
             await deployment.store.check()
         except Unavailable as error:
-            body, headers = dump_problem(Problem(503, "unavailable", str(error), retry_after_s=1))
+            # Anybody may ask. Where the keys are and what their provider says is for the log.
+            is_about_keys = isinstance(error, KeyRefused | ProviderAway)
+            detail = KEYS_NOT_OPENED if is_about_keys else str(error)
+            body, headers = dump_problem(Problem(503, "unavailable", detail, retry_after_s=1))
             return _raw_response(503, body, headers)
-        fault = deployment.keyring.fault
+        fault = deployment.keyring.fault and KEYS_IN_MEMORY
         return JSONResponse({"status": "ready", "key_provider": fault} if fault else {"status": "ready"})
 
     async def show_metrics(_: Request) -> Response:

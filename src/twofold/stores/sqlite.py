@@ -305,7 +305,12 @@ class SqliteStore:
 
     async def list_nodes(self) -> Sequence[Node]:
         rows = await self._read("SELECT document FROM nodes ORDER BY id")
-        return [msgspec.json.decode(document, type=Node) for (document,) in rows]
+        nodes = []
+        for (document,) in rows:
+            # What somebody else's tools have put there is no process that could be waited for.
+            with suppress(msgspec.DecodeError, TypeError):
+                nodes.append(msgspec.json.decode(document, type=Node))
+        return nodes
 
     async def drop_node(self, node_id: str) -> None:
         await self._execute("DELETE FROM nodes WHERE id = ?", node_id)
