@@ -156,7 +156,9 @@ async def open_deployment(
     try:
         provider = open_provider(settings.key_address, entropy, environment(), may_create=is_new)
     except ConfigurationError as error:
-        address = None if is_new else find_master_address(path)
+        # A file that is there is meant, whatever is wrong with it.
+        is_there = settings.key_file is not None and settings.key_file.exists()
+        address = None if is_new or is_there else find_master_address(path)
         if not address or address == settings.key_address:
             raise
         raise ConfigurationError(f"{error}; {moved_to(address)}") from None

@@ -333,7 +333,13 @@ def test_settings_come_back_and_say_where_the_rest_goes_unless_there_are_some(
     assert made.exit_code == 0, made.output
     vault.rename(tmp_path / "gone")
     command = ["restore", str(tmp_path / "b2"), "--passphrase-file", passphrase_file]
-    run(*command, data_dir=str(tmp_path / "other"))
+    # Whoever made a backup would lead us anywhere: where it says, nothing goes before somebody has agreed.
+    said = fail(*command, data_dir=str(tmp_path / "other"))
+    assert f"the settings in this backup say KEY_PROVIDER 'file:{vault}/master.key'" in said
+    assert contents(tmp_path / "other") == {}
+    assert not vault.exists()
+    agreed = {"key_provider": f"file:{vault}/master.key", "database_url": f"sqlite:///{vault}/t.db"}
+    run(*command, data_dir=str(tmp_path / "other"), **agreed)
     assert (tmp_path / "other" / "twofold.toml").read_text() == toml
     assert contents(vault).keys() == {"master.key", "t.db"}
     assert contents(tmp_path / "other").keys() == {"twofold.toml"}
@@ -407,7 +413,7 @@ def test_a_key_file_under_a_passphrase_of_its_own_needs_that_one_too(tmp_path: P
     command = ("restore", str(tmp_path / "b"), "--passphrase-file", passphrase_file)
     run("account", "add", "me", **ours)
     run("backup", str(tmp_path / "b"), "--passphrase-file", passphrase_file, **ours)
-    assert "is under a passphrase: set KEY_PASSPHRASE" in fail(*command, data_dir=str(tmp_path / "second"))
+    assert "is under a passphrase: set TWOFOLD_KEY_PASSPHRASE" in fail(*command, data_dir=str(tmp_path / "second"))
     assert contents(tmp_path / "second") == {}
     run(*command, **{**ours, "data_dir": str(tmp_path / "second")})
     run("keys", "check", **{**ours, "data_dir": str(tmp_path / "second")})

@@ -499,3 +499,36 @@ def _data_keys(data_dir: Path) -> list[str]:
 
 def _slow_node(now: int) -> bytes:
     return msgspec.json.encode(Node("slow-1", "slow", now, now, (), "", "another stamp"))
+
+
+@pytest.mark.parametrize("spelling", ["{}/new.key", "{}/./data/../new.key", "new.key"])
+def test_whatever_the_row_of_a_retired_master_key_says_no_other_file_is_removed(
+    invoke: Invoke, clock: Clock, data_dir: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    tmp_path = data_dir.parent
+    invoke("account", "add", "me")
+    (old,) = (key["id"] for key in status(invoke, "--all") if key.get("purpose") == "master")
+    invoke("keys", "rotate", "--provider", f"file:{tmp_path}/new.key")
+    monkeypatch.setenv("TWOFOLD_KEY_PROVIDER", f"file:{tmp_path}/new.key")
+    monkeypatch.chdir(tmp_path)
+    invoke("keys", "destroy", old, "--yes")
+    clock.advance(30 * DAY_S)
+    with closing(sqlite3.connect(data_dir / "twofold.db")) as connection, connection:
+        connection.execute("UPDATE keyring SET uri = ? WHERE id = ?", (f"file:{spelling.format(tmp_path)}", old))
+    destroyed = invoke("keys", "destroy", old, "--yes")
+    assert destroyed.exit_code == 0, destroyed.output
+    assert "now destroy the master key at" in destroyed.stdout
+    assert (tmp_path / "new.key").exists()
+    assert (data_dir / "twofold.key").exists()
+    assert invoke("keys", "check").exit_code == 0
+
+
+def test_a_link_to_the_key_file_in_use_is_no_other_master_key(
+    invoke: Invoke, enrolled: Enrolled, data_dir: Path
+) -> None:
+    link = data_dir.parent / "link.key"
+    link.symlink_to(data_dir / "twofold.key")
+    refused = invoke("keys", "rotate", "--provider", f"file:{link}")
+    assert refused.exit_code == 1
+    assert "take another master key" in refused.stderr
+    assert invoke("keys", "check").exit_code == 0

@@ -245,9 +245,9 @@ async def test_on_close_the_master_key_in_memory_is_overwritten(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("made_with", "opened_with", "said"),
     [
-        (PASSPHRASE, None, "is under a passphrase: set KEY_PASSPHRASE"),
-        (PASSPHRASE, "wrong", "does not open the master key .*: set the right KEY_PASSPHRASE"),
-        (None, PASSPHRASE, "is not under a passphrase: take KEY_PASSPHRASE away"),
+        (PASSPHRASE, None, "is under a passphrase: set TWOFOLD_KEY_PASSPHRASE"),
+        (PASSPHRASE, "wrong", "does not open the master key .*: set the right TWOFOLD_KEY_PASSPHRASE"),
+        (None, PASSPHRASE, "is not under a passphrase: take TWOFOLD_KEY_PASSPHRASE away"),
         (None, "", "is empty"),
     ],
 )

@@ -67,7 +67,9 @@ def backup(settings: Settings, *, file: Path, force: bool, passphrase_file: Path
     if file.exists() and not (force and file.is_file()):
         raise Refused("conflict", f"{file} is there already: choose another name, or replace it with --force")
     passphrase = _choose_passphrase(passphrase_file)
-    with _tidy_at_sigterm(), opened(settings) as (deployment, _), working("backing up"):
+    with _tidy_at_sigterm(), opened(settings) as (deployment, runner), working("backing up"):
+        runner.run(_check_one_master(deployment))
+        master = deployment.keyring.masters.active
         master_key = read_master_key(settings.key_address, environment())
         enclosed: dict[Name, bytes] = {} if master_key is None else {KEY: master_key}
         if (toml := settings.data_dir / SETTINGS).exists():
@@ -82,6 +84,10 @@ def backup(settings: Settings, *, file: Path, force: bool, passphrase_file: Path
             clock=deployment.clock,
             entropy=deployment.entropy,
         )
+        runner.run(deployment.keyring.refresh())
+        if deployment.keyring.masters.active != master:
+            file.unlink()
+            raise Unavailable("the keys were moved to another master key meanwhile: back up again")
     click.echo(f"backed up {_count(manifest.accounts, 'account')} to {file}; try it: twofold restore {file} --check")
     if master_key is None:
         click.echo(f"The master key is not in it: without {settings.key_address} nothing opens the backup.", err=True)
@@ -112,7 +118,8 @@ def restore(settings: Settings, *, file: Path, is_check: bool, as_json: bool, pa
 def _check(settings: Settings, file: Path, passphrase: bytes, folder: Path, *, as_json: bool) -> None:
     with working("opening the backup"):
         manifest = _unpack(file, passphrase, folder)
-    at_draft = _settings_of_draft(_with_restored(settings, folder), manifest, folder, may_use_own=True)
+    with_its_own = settings if manifest.holds(KEY) else _with_restored(settings, folder)
+    at_draft = _settings_of_draft(with_its_own, manifest, folder, may_use_own=True)
     with opened(at_draft) as (deployment, runner), working("opening every account"):
         seeds = runner.run(count_seeds(deployment))
         problems = runner.run(_find_unopenable(deployment))
@@ -172,13 +179,25 @@ def _unpack(file: Path, passphrase: bytes, folder: Path) -> Manifest:
 
 
 def _with_restored(settings: Settings, folder: Path) -> Settings:
-    """The settings as they will be with the file out of the backup; flags and environment win over it as ever."""
+    """The settings as they will be with the file out of the backup; flags and environment win over it as ever.
+
+    Where it would lead us is agreed to first, in the same way: whoever made the backup could have us load his library,
+    show him our token, or write to a place of his.
+    """
     if (settings.data_dir / SETTINGS).exists():
         return settings
     database_url = click.get_current_context().params["database_url"]
     restored, warnings = load_settings(environment(), data_dir=folder, database_url=database_url)
     for warning in warnings:
         click.echo(f"twofold: {warning}", err=True)
+    for name, its, ours in (
+        ("KEY_PROVIDER", restored.key_provider, settings.key_provider),
+        ("DATABASE_URL", restored.database_url, settings.database_url),
+    ):
+        if its not in (None, ours):
+            raise ConfigurationError(
+                f"the settings in this backup say {name} {its!r}: if you know that as yours, set TWOFOLD_{name} to it"
+            )
     return msgspec.structs.replace(restored, data_dir=settings.data_dir)
 
 
@@ -201,6 +220,16 @@ def _place_of_key(settings: Settings, manifest: Manifest, draft: Path) -> Path |
     if settings.key_file is None or not manifest.holds(KEY) or check_same(draft / KEY, settings.key_file):
         return None
     return settings.key_file
+
+
+async def _check_one_master(deployment: Deployment) -> None:
+    """Raise `Refused` while a seed is still under a master key that was moved away from: only one is in a backup."""
+    retired = [row.id for row in deployment.keyring.rows() if row.purpose == "master" and row.state == "decrypt_only"]
+    if not retired:
+        return
+    found, _ = await deployment.resealing.count()
+    if left := [master for master in retired if found[master]]:
+        raise Refused("conflict", f"seeds are still under {left[0]}, from before a move: twofold keys rotate --resume")
 
 
 async def _find_unopenable(deployment: Deployment) -> list[tuple[str, str]]:
