@@ -115,7 +115,7 @@ class Masters:
 
     async def try_others(self) -> None:
         """See whether every master key that is in use can be used here, too; `fault` says why not."""
-        self.fault = ""
+        before, self.fault = self.fault, ""
         for row in self._rows.values():
             if row.state == "destroyed":
                 await self._let_go(row.id)
@@ -132,6 +132,9 @@ class Masters:
                 what = f"the retired master key {row.id} cannot be used here" if row.retired_at else ""
                 self.fault = f"{what}: {error}" if what else str(error)
                 await self._let_go(row.id)
+
+        if self.fault not in ("", before):
+            log.warning("key provider: %s", self.fault)
 
     @property
     def usable(self) -> tuple[str, ...]:
