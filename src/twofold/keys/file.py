@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import hmac
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -103,12 +104,12 @@ class FileKeyProvider:
         self._forget()
 
     def _check_right(self, digest: bytes) -> None:
-        if digest != self._right_digest:
+        if not hmac.compare_digest(digest, self._right_digest):
             raise KeyRefused(f"the master key {self._path} is another one than before: put back the right file")
 
     def _load(self) -> bytearray:
         text = _read(self._path)
-        if _digest(text) != self._read_digest:
+        if not hmac.compare_digest(_digest(text), self._read_digest):
             self._forget()
             self._master_key = bytearray(_unlock(self._path, text, self._passphrase))
             self._read_digest = _digest(text)
