@@ -401,6 +401,16 @@ async def test_twenty_that_miss_the_same_key_at_once_all_have_it() -> None:
     assert await open_seal(keyring, sealed) == b"seed"
 
 
+async def test_however_many_ask_whether_it_is_ready_the_provider_is_asked_once() -> None:
+    place = Place()
+    keyring = await place.open()
+    place.clock.advance(LEASE_S / 2)
+    keyring.masters._providers[keyring.masters.active] = Slow(place.provider)
+    before = len(place.provider.asked)
+    await asyncio.gather(*(keyring.check() for _ in range(50)))
+    assert len(place.provider.asked) == before + 1
+
+
 class Slow(PlainProvider):
     """Another provider that lets others have a turn before it answers."""
 
