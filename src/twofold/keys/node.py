@@ -65,6 +65,13 @@ class ThisNode:
             f"the server on {behind[0].host} cannot go along: {why}; what it would not understand is not in use"
         )
 
+    async def let_all_follow(self) -> None:
+        """Return when whoever serves has read the keyring as it is here, also one that looks dead by a clock that was
+        moved. Raises `Unavailable` as `wait_for_all`."""
+        await self.wait_for_all()
+        if any(node.id != self.id for node in await self._nodes.list_nodes()):
+            await self._sleep(REPORT_EVERY_S + 1)
+
     async def find_others(self) -> list[Node]:
         """The other processes that serve this database now."""
         now = self._keyring.clock.now()
