@@ -3,6 +3,7 @@
 import json
 import ssl
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,7 +32,7 @@ def say(status: int, body: object, **headers: str) -> Reply:
     return Reply(status, json.dumps(body).encode(), tuple(headers.items()))
 
 
-class Service:
+class Service(ABC):
     """A server on a free port. `plans` come first, one for each call; `calls` is what was asked.
 
     It takes part as a proxy to itself, so that a test sees who would go through one. Paths that have `unplanned` in
@@ -68,8 +69,9 @@ class Service:
             self._server.server_close()
             thread.join()
 
+    @abstractmethod
     def answer(self, call: Call) -> Reply:
-        raise NotImplementedError
+        """What the service says to one call."""
 
     def plan(self, *plans: Plan) -> None:
         self.plans += plans
