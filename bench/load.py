@@ -28,8 +28,9 @@ class Result(NamedTuple):
 class Load:
     """The client process for one server. `kind` names the requests that this server understands (`REQUESTS`)."""
 
-    def __init__(self, kind: str, port: int, *, accounts: int, key: str = "-") -> None:
-        command = [sys.executable, "-m", "bench.load", kind, str(port), str(accounts), key]
+    def __init__(self, kind: str, port: int, *, accounts: int, key: str = "-", stride: int = 1) -> None:
+        self._port = port
+        command = [sys.executable, "-m", "bench.load", kind, str(accounts), key, str(stride)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Self:
@@ -38,12 +39,13 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._process.communicate(timeout=60)
 
-    def run(self, *, count: int, in_flight: int) -> Result:
-        """Send that many requests, each connection one at a time."""
+    def run(self, *, count: int, in_flight: int, per_s: int = 0, port: int | None = None) -> Result:
+        """Send that many requests, each connection one at a time; at most so many `per_s`, 0 for as fast as it goes.
+        `port` is that of another server over the same accounts."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(f"{count} {in_flight}\n")
+        stdin.write(f"{count} {in_flight} {per_s} {port or self._port}\n")
         stdin.flush()
         return Result(*json.loads(stdout.readline()))
 
@@ -66,27 +68,35 @@ REQUESTS: dict[str, Callable[[int, str], tuple[str, dict[str, str]]]] = {"twofol
 
 
 class Connection(asyncio.Protocol):
-    """Sends the next request when the answer to the one before is complete and says what it should."""
+    """Sends the next request when the answer to the one before is complete and says what it should.
 
-    def __init__(self, requests: Iterator[bytes], times: list[float]) -> None:
+    `requests` come with the time at which each is due: whoever is late because the answer before was late began to wait
+    then.
+    """
+
+    def __init__(self, requests: Iterator[tuple[float, bytes]], times: list[float]) -> None:
         self._requests = requests
         self._times = times
         self._received = b""
         self._began = 0.0
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def send_next(self) -> None:
-        """Send one request, or end when there is none left."""
-        request = next(self._requests, None)
-        if request is None:
+        """Send one request when it is due, or end when there is none left."""
+        due_at, request = next(self._requests, (0.0, b""))
+        if not request:
             self.done.set_result(None)
             self._transport.close()
-            return
-        self._began = time.perf_counter()
-        self._transport.write(request)
+        elif due_at:
+            self._began = due_at
+            self._loop.call_later(due_at - time.perf_counter(), self._transport.write, request)
+        else:
+            self._began = time.perf_counter()
+            self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -110,8 +120,15 @@ def _content_length(head: bytes) -> int:
     return int(head[start:].partition(b"\r\n")[0])
 
 
-async def _run(port: int, requests: Iterator[bytes], in_flight: int) -> tuple[float, list[float]]:
+def _when_due(prepared: list[bytes], per_s: int) -> Iterator[tuple[float, bytes]]:
+    began = time.perf_counter()
+    for n, request in enumerate(prepared):
+        yield (began + n / per_s if per_s else 0.0), request
+
+
+async def _run(port: int, prepared: list[bytes], in_flight: int, per_s: int) -> tuple[float, list[float]]:
     loop, times = asyncio.get_running_loop(), list[float]()
+    requests = _when_due(prepared, per_s)
     connections = [
         (await loop.create_connection(lambda: Connection(requests, times), "127.0.0.1", port))[1]
         for _ in range(in_flight)
@@ -123,19 +140,19 @@ async def _run(port: int, requests: Iterator[bytes], in_flight: int) -> tuple[fl
     return time.perf_counter() - began, times
 
 
-def main(kind: str, port: int, accounts: int, key: str) -> None:
-    """Answer each line `COUNT IN_FLIGHT` of standard input with a line of figures."""
+def main(kind: str, accounts: int, key: str, stride: int) -> None:
+    """Answer each line `COUNT IN_FLIGHT PER_S PORT` of standard input with a line of figures."""
     import uvloop
 
-    phones = Phones(accounts)
+    phones = Phones(accounts, stride=stride)
     for line in sys.stdin:
-        count, in_flight = map(int, line.split())
+        count, in_flight, per_s, port = map(int, line.split())
         answers = [phones.next_code(time.time()) for _ in range(count)]
         prepared = [_spell(port, *REQUESTS[kind](*answer), key) for answer in answers]
-        seconds, times = uvloop.run(_run(port, iter(prepared), in_flight))
+        seconds, times = uvloop.run(_run(port, prepared, in_flight, per_s))
         percentiles = [1000 * value for value in quantiles(times, n=100)]
         print(json.dumps(Result(count / seconds, percentiles[49], percentiles[98])), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))

@@ -11,16 +11,30 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from bench import cluster
 from bench.figures import Figure, as_table
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
-PACKAGES = ("twofold", "starlette", "uvicorn", "uvloop", "msgspec", "cryptography", "pyotp", "flask", "gunicorn")
+PACKAGES = (
+    "twofold",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "msgspec",
+    "cryptography",
+    "asyncpg",
+    "pyotp",
+    "flask",
+    "gunicorn",
+)
 
 
 def write_page(measured: Mapping[str, Sequence[Figure]]) -> None:
-    """Exchange the table under each title, and the line that says where and when."""
+    """Exchange the table under each title that was measured, and the line that says where and when."""
     page = _exchange(PAGE.read_text("utf-8"), "where", _where())
     for title, figures in measured.items():
+        if not figures:
+            continue
         page = _exchange(page, title, as_table(figures))
     PAGE.write_text(page, "utf-8")
 
@@ -39,7 +53,7 @@ def _where() -> str:
     kernel = platform.release().partition("-")[0]
     return (
         f"Measured on {datetime.now(UTC):%Y-%m-%d} with {_processors()}, {platform.system()} {kernel}, "
-        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {versions}."
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {cluster.version()}{versions}."
     )
 
 

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import msgspec
@@ -34,9 +34,9 @@ from twofold.stores._sqlite_file import connect
 
 STEP_S = 30
 ROWS_PER_COMMIT = 20_000
-_INSERT_ACCOUNT = """
-    INSERT INTO accounts (id, version, schema, document, mac, state, factors, role, stops_at, created_at)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+ACCOUNT_COLUMNS = ("id", "version", "schema", "document", "mac", "state", "factors", "role", "stops_at", "created_at")
+_INSERT_ACCOUNT = f"""
+    INSERT INTO accounts ({", ".join(ACCOUNT_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""  # noqa: S608 - above
 
 
 def account_id(number: int) -> str:
@@ -57,8 +57,10 @@ def right_code(number: int, step: int) -> str:
 class Phones:
     """The phones of all accounts, in a shuffled order: each code is right when it is asked for, and asked for once."""
 
-    def __init__(self, accounts: int) -> None:
-        self._turns = itertools.cycle(random.Random(accounts).sample(range(accounts), accounts))
+    def __init__(self, accounts: int, *, stride: int = 1) -> None:
+        """Of every account, or of one in `stride` (where the others are only there to fill the tables)."""
+        numbers = range(0, accounts, stride)
+        self._turns = itertools.cycle(random.Random(accounts).sample(numbers, len(numbers)))
         self._steps: dict[int, int] = {}
         self._shown: set[tuple[int, str]] = set()
 
@@ -94,7 +96,7 @@ async def _populate(data_dir: Path, accounts: int) -> str:
 
 async def fill(deployment: Deployment, accounts: int) -> None:
     """Put that many accounts into the database of a deployment, which has nothing else to do meanwhile."""
-    settlements = _settle_all(deployment, accounts)
+    settlements = settle_all(deployment, range(accounts))
     # Nothing that a crash could cost.
     connection = connect(deployment.settings.sqlite_path, cache_kib=64 * 1024)
     connection.executescript("PRAGMA synchronous = OFF; PRAGMA wal_autocheckpoint = 4000")
@@ -102,7 +104,7 @@ async def fill(deployment: Deployment, accounts: int) -> None:
     while batch := [settled async for settled in _take(settlements, ROWS_PER_COMMIT)]:
         events = [msgspec.structs.astuple(event) for settlement in batch for event in settlement.events]
         connection.execute("BEGIN")
-        connection.executemany(_INSERT_ACCOUNT, map(_row, batch))
+        connection.executemany(_INSERT_ACCOUNT, map(row_values, batch))
         connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)", events)
         connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -117,11 +119,12 @@ async def _take(settlements: AsyncIterator[Settlement], count: int) -> AsyncIter
             return
 
 
-async def _settle_all(deployment: Deployment, accounts: int) -> AsyncIterator[Settlement]:
+async def settle_all(deployment: Deployment, numbers: Iterable[int]) -> AsyncIterator[Settlement]:
+    """What making each of these accounts writes."""
     codec, entropy, pool = Codec(deployment.keyring.mac_keys()), SystemEntropy(), HashPool(1)
     credentials = Credentials(deployment.keyring, entropy, pool, issuer="Bench")
     now = time.time_ns() // 1000
-    for number in range(accounts):
+    for number in numbers:
         name = account_id(number)
         call = Call(now, Seed(entropy.bytes(SEED_BYTES)), is_admin=True)
         fresh = await _seal(deployment.keyring, credentials, name, number)
@@ -147,7 +150,8 @@ def _settle(name: str, decision: Decision, codec: Codec) -> Settlement:
     return settle(Standing(name, 0, None), lambda _: decision, codec)
 
 
-def _row(settlement: Settlement) -> tuple[object, ...]:
+def row_values(settlement: Settlement) -> tuple[object, ...]:
+    """The row of an account, in the order of `ACCOUNT_COLUMNS`."""
     row, state = settlement.row, settlement.standing.state
     assert row is not None
     assert isinstance(state, Account)

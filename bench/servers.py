@@ -35,11 +35,13 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def twofold(data_dir: Path) -> Iterator[Server]:
-    """`twofold serve` over a folder; it has started when it says so."""
+def twofold(data_dir: Path, *, database_url: str | None = None, workers: int = 1) -> Iterator[Server]:
+    """`twofold serve` over a folder, or over a database and the key in that folder; it has started when it says so."""
     command = [sys.executable, "-m", "twofold", "serve", "--port", "0", "--data-dir", str(data_dir)]
+    command += ["--workers", str(workers)]
+    environment = {**os.environ, **({"TWOFOLD_DATABASE_URL": database_url} if database_url else {})}
     began = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             greeting = process.stdout.readline()

@@ -1,13 +1,15 @@
 """What every test may rely on: repeatable examples, real programs that are found or asked for by name, and visitors."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.forms", "tests.browsers", "tests.people"]
+pytest_plugins = ["tests.forms", "tests.browsers", "tests.people", "tests.postgres"]
 
 # Each run draws the same examples, however slow the machine: a red test is red again. `make soak` draws new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -64,11 +66,25 @@ _PACKAGES = {
         "apk": "sudo apk add softhsm",
         "brew": "brew install softhsm",
     },
+    "postgres": {
+        "apt-get": "sudo apt-get install postgresql",
+        "dnf": "sudo dnf install postgresql-server",
+        "pacman": "sudo pacman -S postgresql",
+        "apk": "sudo apk add postgresql",
+        "brew": "brew install postgresql@17",
+    },
 }
-#: The same program elsewhere, under other names.
-_OTHER_NAMES = {
+#: The same program elsewhere, under other names; of the places that match a pattern, the newest version.
+OTHER_NAMES = {
     # not on the PATH of everybody
     "nginx": ("/usr/sbin/nginx",),
+    "postgres": (
+        "/usr/lib/postgresql/*/bin/postgres",
+        "/usr/pgsql-*/bin/postgres",
+        "/usr/libexec/postgresql*/postgres",
+        "/opt/homebrew/opt/postgresql@*/bin/postgres",
+        "/usr/local/opt/postgresql@*/bin/postgres",
+    ),
     "chromium": (
         "chromium-browser",
         "google-chrome",
@@ -86,13 +102,24 @@ def find_program(name: str) -> str:
     Where the program is missing the test is skipped and listed at the end with the command that installs it; in CI
     (`CI=true`) it fails, so nothing goes unproven there unseen.
     """
-    paths = (shutil.which(other) for other in (name, *_OTHER_NAMES.get(name, ())))
-    path = next((found for found in paths if found), None)
+    places = (place for other in (name, *OTHER_NAMES.get(name, ())) for place in _expand(other))
+    path = next(filter(None, map(shutil.which, places)), None)
     if path is None:
         commands = (command for tool, command in _PACKAGES[name].items() if shutil.which(tool))
         missing = f"{name} is missing; this installs it: {next(commands, 'your package manager')}"
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
     return path
+
+
+def _expand(place: str) -> list[str]:
+    """The places that a pattern stands for, the one with the highest number first."""
+    if "*" not in place:
+        return [place]
+    return sorted(map(str, Path("/").glob(place.removeprefix("/"))), key=_numbers, reverse=True)
+
+
+def _numbers(place: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", place)]
 
 
 @pytest.fixture

@@ -86,7 +86,12 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "upkeep": ("core.clock delivery key_audit keys ports resealing", ""),
     "certificate": ("", "cryptography msgspec"),
     "fido_metadata": ("config factors.attestation_trust", "cryptography msgspec"),
-    "doctor": ("config certificate clocks fido_metadata key_ports keys relying_party stores", "msgspec"),
+    "doctor": (
+        "certificate clocks config core databases doctor fido_metadata key_ports keys ports relying_party stores",
+        "asyncpg msgspec",
+    ),
+    # Everything is moved row by row, from one kind of database to another.
+    "migrating": ("core key_ports setup_link stores", ""),
     # `Verifier.open` is written down in the API, so this one function of the bootstrap is imported late in there.
     "verifier": (f"{SHELL} directory passkeys qr bootstrap.open_embedded", "msgspec"),
     "keys": ("core ports key_ports crypto keys config.is_loopback", "cryptography msgspec"),
@@ -96,7 +101,9 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "keys.gcp_kms": ("core ports key_ports crypto keys", "google msgspec"),
     "keys.azure_kv": ("core ports key_ports crypto keys", "azure cryptography msgspec"),
     "keys.https_json": ("keys config.is_loopback", "httpx msgspec"),
-    "stores": ("core ports key_ports stores", "msgspec"),
+    # asyncpg is an extra: `databases` imports the PostgreSQL store where an address names it.
+    "stores": ("core ports key_ports stores", "asyncpg msgspec"),
+    "databases": ("config stores", ""),
     "stores._contract": ("core ports key_ports stores", "hypothesis msgspec pytest"),
     "senders": ("core ports senders", ""),
     "server": (SERVER, "msgspec prometheus_client starlette"),

@@ -59,6 +59,7 @@ def test_an_unknown_setting_is_warned_about_with_the_nearest_name(tmp_path: Path
     [
         ({"PROFILE": "paranoid"}, "PROFILE"),
         ({"LOG_FORMAT": "xml"}, "LOG_FORMAT"),
+        ({"BATCH": "sometimes"}, "BATCH"),
         ({"PUBLIC_URL": "login.example.com"}, "PUBLIC_URL"),
         ({"PUBLIC_URL": "http://["}, "PUBLIC_URL"),
         ({"TEST_CLOCK": "clock", "PUBLIC_URL": "https://login.example.com"}, "TEST_CLOCK"),
@@ -257,13 +258,49 @@ def test_loopback_is_this_machine_alone(host: str | None, expected: bool) -> Non
     assert is_loopback(host) == expected
 
 
-def test_the_database_is_a_file_and_a_password_in_another_url_is_not_repeated(tmp_path: Path) -> None:
-    assert Settings(database_url="sqlite:////var/lib/twofold.db").sqlite_path == Path("/var/lib/twofold.db")
-    assert Settings(database_url="sqlite:///twofold.db").sqlite_path == Path("twofold.db")
-    for url in ("postgresql://user:hunter2@db/twofold", "sqlite://", "sqlite:///", "twofold.db", "sqlite:twofold.db"):
-        with pytest.raises(ConfigurationError) as error:
-            _ = Settings(database_url=url).sqlite_path
-        assert "hunter2" not in str(error.value)
+def test_the_database_is_a_file_where_nothing_else_is_said() -> None:
+    for url, path in ((None, "twofold-data/twofold.db"), ("sqlite:///a.db", "a.db"), ("sqlite:////b/a.db", "/b/a.db")):
+        settings = Settings(database_url=url)
+        assert (settings.sqlite_path, settings.postgres_url) == (Path(path), None)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "twofold:hunter2@db.example.com/twofold",
+        "twofold:hunter2@a:5432,b:5433/twofold?target_session_attrs=read-write",
+        "twofold:hunter%2F2@[::1]:5432/twofold?sslmode=verify-full",
+        "twofold@/twofold?host=/var/run/postgresql",
+    ],
+)
+def test_the_database_is_postgresql_under_either_name(tmp_path: Path, rest: str) -> None:
+    for scheme in ("postgres", "postgresql"):
+        assert load(tmp_path, DATABASE_URL=f"{scheme}://{rest}").postgres_url == f"postgresql://{rest}"
+    (tmp_path / "url").write_text(f"postgres://{rest}\n")
+    assert load(tmp_path, DATABASE_URL_FILE=str(tmp_path / "url")).postgres_url == f"postgresql://{rest}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "sqlite://", "sqlite:///", "twofold.db", "sqlite:twofold.db", "mysql://u:hunter2@db/twofold"),
+        *("postgresql:twofold", "postgresql://u:hunter2@db", "postgresql://u:hunter2@db/", "postgres://[hunter2/t"),
+        *("postgres://u:hunter2/@db/t", "postgres://u:hunter2#@db/t", "postgres://u:hunter2?@db/t"),
+    ],
+)
+def test_a_database_that_cannot_be_meant_is_refused_and_its_password_not_repeated(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"^DATABASE_URL: .*(expected|written as)") as error:
+        load(tmp_path, DATABASE_URL=url)
+    assert "hunter2" not in str(error.value)
+
+
+def test_settings_that_are_shown_show_no_password() -> None:
+    assert "hunter2" not in repr(Settings(database_url="postgresql://twofold:hunter2@db/twofold"))
+
+
+def test_attempts_are_committed_together_unless_the_database_is_spread(tmp_path: Path) -> None:
+    assert load(tmp_path).batch == "on"
+    assert load(tmp_path, BATCH="off").batch == "off"
 
 
 def test_the_key_is_in_a_file_or_somewhere_else(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ import contextlib
 import itertools
 import shutil
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import settings
@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests.deployments import open_for_test, open_in_memory, phone_of
 from tests.kit import Phone, SetClock, wrong_code
+from tests.postgres import PostgresServer
 
 from twofold.bootstrap import Deployment
 from twofold.core.decision import Confirmed, Rejected, Throttled, Verified
 from twofold.engine import Caller
-from twofold.errors import Busy, Refused
+from twofold.errors import Busy, OutcomeUnknown, Refused
 
 ACCOUNTS = ("alice", "bob", "carol")
 ADMIN = Caller(is_admin=True)
@@ -30,34 +31,45 @@ class CrashMachine(RuleBasedStateMachine):
     """Attempts at several accounts, alone and many at once; the machine is switched off in between and in the midst."""
 
     is_durable = True
+    nodes = 1
 
     @initialize()
     def begin(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.home = TemporaryDirectory()
-        self.folders = (Path(self.home.name) / str(number) for number in itertools.count())
-        self.folder = next(self.folders)
+        self.numbers = itertools.count()
+        self.folder = self.next_folder()
         self.clock = SetClock()
         self.phones: dict[str, Phone] = {}
         self.used: list[tuple[str, str]] = []
         self.removed: list[tuple[str, str]] = []
         self.events = 0
-        self.deployment = self.run(self.open())
+        self.deployments = [self.run(self.open()) for _ in range(self.nodes)]
         for account_id in ACCOUNTS:
             self.run(self.add_phone(account_id))
+
+    @property
+    def deployment(self) -> Deployment:
+        """One of the nodes, in turns."""
+        self.deployments.append(self.deployments.pop(0))
+        return self.deployments[-1]
 
     async def open(self) -> Deployment:
         if not self.is_durable:
             return await open_in_memory(self.clock)
-        return await open_for_test(self.folder, self.clock, seed=int(self.folder.name))
+        return await open_for_test(self.folder, self.clock, seed=next(self.numbers))
+
+    def next_folder(self) -> Path:
+        return Path(self.home.name) / str(next(self.numbers))
 
     def run(self, attempt: Awaitable[Any]) -> Any:
         return self.loop.run_until_complete(attempt)
 
     def teardown(self) -> None:
-        if hasattr(self, "deployment"):
+        if hasattr(self, "deployments"):
             self.run(self.what_was_acknowledged_holds())
-            self.run(self.deployment.close())
+            for deployment in self.deployments:
+                self.run(deployment.close())
             self.loop.close()
             self.home.cleanup()
 
@@ -74,7 +86,7 @@ class CrashMachine(RuleBasedStateMachine):
         code = phone.press()
         try:
             outcome = await self.deployment.verifier.verify(account_id, code=code, authenticator_id=phone.id)
-        except Busy:
+        except (Busy, OutcomeUnknown):
             return
         if isinstance(outcome, Verified):
             self.used.append((account_id, code))
@@ -84,7 +96,7 @@ class CrashMachine(RuleBasedStateMachine):
         wrong = wrong_code(phone, self.clock.now())
         try:
             outcome = await self.deployment.verifier.verify(account_id, code=wrong, authenticator_id=phone.id)
-        except Busy:
+        except (Busy, OutcomeUnknown):
             return
         assert not isinstance(outcome, Verified)
 
@@ -116,8 +128,7 @@ class CrashMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.is_durable)
     @rule()
     def crash(self) -> None:
-        """The files as they are at this moment are all that is left."""
-        self.run(self.cut_off(self.files_now()))
+        self.run(self.cut_off([]))
 
     @precondition(lambda self: self.is_durable)
     @rule(
@@ -133,30 +144,31 @@ class CrashMachine(RuleBasedStateMachine):
             tasks = [asyncio.ensure_future(getattr(self, what)(account_id)) for account_id, what in attempts]
             for done in itertools.islice(asyncio.as_completed(tasks), answered):
                 await done
-            used = list(self.used)
-            copy = self.files_now()
-            await asyncio.gather(*tasks)
-            # What was answered after the copy was made is lost with the machine.
-            self.used = used
-            await self.cut_off(copy)
+            await self.cut_off(tasks)
 
         self.run(some_of_them())
+
+    async def cut_off(self, under_way: Sequence["asyncio.Future[None]"]) -> None:
+        """The files as they are at this moment are all that is left."""
+        used = list(self.used)
+        copy = self.files_now()
+        await asyncio.gather(*under_way)
+        # What was answered after the copy was made is lost with the machine.
+        self.used = used
+        await self.deployments.pop().close()
+        shutil.rmtree(self.folder)
+        self.folder = copy
+        self.deployments.append(await self.open())
+        await self.what_was_acknowledged_holds()
 
     def files_now(self) -> Path:
         """A copy of the files as a power cut would leave them: the reader keeps a checkpoint from changing them while
         they are copied, and commits under way may be in it or not."""
-        copy = next(self.folders)
+        copy = self.next_folder()
         with contextlib.closing(sqlite3.connect(self.folder / "twofold.db")) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM accounts").fetchone()
             return shutil.copytree(self.folder, copy, ignore=shutil.ignore_patterns("*-shm"))
-
-    async def cut_off(self, copy: Path) -> None:
-        await self.deployment.close()
-        shutil.rmtree(self.folder)
-        self.folder = copy
-        self.deployment = await self.open()
-        await self.what_was_acknowledged_holds()
 
     async def what_was_acknowledged_holds(self) -> None:
         verifier, inspection = self.deployment.verifier, self.deployment.inspection
@@ -190,6 +202,36 @@ class MemoryMachine(CrashMachine):
     is_durable = False
 
 
+class NodesMachine(CrashMachine):
+    """The same over two nodes on one PostgreSQL database. Each step may be another one's, all their connections are cut
+    at any moment, and one of them is replaced."""
+
+    nodes = 2
+    server: ClassVar[PostgresServer]
+
+    @initialize()
+    def begin(self) -> None:
+        self.database = self.server.create_database()
+        super().begin()
+
+    def teardown(self) -> None:
+        super().teardown()
+        self.server.drop_database(self.database)
+
+    async def open(self) -> Deployment:
+        url = self.server.url(self.database)
+        return await open_for_test(self.folder, self.clock, seed=next(self.numbers), database_url=url)
+
+    async def cut_off(self, under_way: Sequence["asyncio.Future[None]"]) -> None:
+        """Whatever is answered holds, before and after."""
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1"
+        await asyncio.to_thread(self.server.sql, cut, self.database)
+        await asyncio.gather(*under_way)
+        await self.deployments.pop().close()
+        self.deployments.append(await self.open())
+        await self.what_was_acknowledged_holds()
+
+
 QUICK = settings(settings.get_profile("repeatable"), max_examples=12, stateful_step_count=15)
 TestCrash = CrashMachine.TestCase
 TestCrash.settings = QUICK
@@ -197,8 +239,23 @@ TestMemory = MemoryMachine.TestCase
 TestMemory.settings = QUICK
 
 
+class TestNodes(NodesMachine.TestCase):  # type: ignore[name-defined,misc]
+    settings = settings(QUICK, max_examples=6)
+
+    @pytest.fixture(autouse=True)
+    def use_server(self, postgres_server: PostgresServer) -> None:
+        NodesMachine.server = postgres_server
+
+
 @pytest.mark.soak
 class TestCrashForLong(CrashMachine.TestCase):  # type: ignore[name-defined,misc]
     """Many more of the same."""
 
     settings = settings(settings.get_profile("soak"), max_examples=300, stateful_step_count=40)
+
+
+@pytest.mark.soak
+class TestNodesForLong(TestNodes):
+    """As above."""
+
+    settings = TestCrashForLong.settings

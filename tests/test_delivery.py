@@ -1,3 +1,4 @@
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 
@@ -106,6 +107,26 @@ async def test_two_workers_send_nothing_twice_and_a_lost_one_is_taken_over(
     assert await Delivery(deployment.store, mailbox, clock).run() == 0, "somebody else has it"
     clock.advance(LEASE_S)
     assert await Delivery(deployment.store, mailbox, clock).run() == 1
+
+
+async def test_a_slow_worker_leaves_to_others_what_it_has_not_sent_before_its_lease_is_over(
+    deployment: Deployment, clock: SetClock
+) -> None:
+    class Slow(Mailbox):
+        async def send(self, message: Message, account_id: str) -> None:
+            await super().send(message, account_id)
+            clock.advance(LEASE_S / 2)
+
+    others, slow = Mailbox(), Slow()
+    await deployment.verifier.accounts.put("alice")
+    for _ in range(3):
+        await deployment.verifier.accounts.record_event("alice", "compromised")
+    take = deployment.store.take
+    batches = iter([await take(BATCH, clock.now(), LEASE_S), []])
+    deployment.store.take = lambda *_: asyncio.sleep(0, next(batches))  # type: ignore[method-assign,assignment,union-attr]
+    assert await Delivery(deployment.store, slow, clock).run() == 2
+    deployment.store.take = take  # type: ignore[method-assign,union-attr]
+    assert await Delivery(deployment.store, others, clock).run() == 1
 
 
 async def test_more_than_one_batch_is_sent_in_one_run(deployment: Deployment, clock: SetClock) -> None:

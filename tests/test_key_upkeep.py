@@ -86,7 +86,7 @@ async def test_each_check_writes_down_the_uses_of_the_master_key_also_when_it_fa
 async def test_this_process_is_a_node_from_its_report_until_it_leaves(
     deployment: Deployment, upkeep: KeyUpkeep
 ) -> None:
-    await upkeep.report()
+    await upkeep.follow()
     assert [node.id for node in await deployment.store.list_nodes()] == [deployment.node.id]
     await upkeep.leave()
     assert await deployment.store.list_nodes() == []

@@ -14,7 +14,7 @@ from twofold.core.attempt import Context
 from twofold.core.clock import MICROS_PER_S
 from twofold.engine import Caller
 from twofold.errors import InvalidInput
-from twofold.networks import BLOCK_S, BLOCK_S_MAX, HOURS_MAX, READ_EVERY_S, REASON_MAX, STRIKES_KEPT_S, Networks
+from twofold.networks import BLOCK_S, BLOCK_S_MAX, HOURS_MAX, READ_EVERY_MS, REASON_MAX, STRIKES_KEPT_S, Networks
 
 ATTACKER = "203.0.113.9"
 
@@ -220,7 +220,7 @@ async def test_a_process_sees_what_another_one_changed_within_seconds(
     await other.add("198.51.100.0/24")
     await networks.refresh_if_old()
     assert networks.find_block("198.51.100.1") is None
-    clock.advance(READ_EVERY_S)
+    clock.advance(READ_EVERY_MS / 1000)
     await networks.refresh_if_old()
     assert networks.find_block("198.51.100.1") is not None
     await other.lift("198.51.100.0/24")

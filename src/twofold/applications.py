@@ -1,4 +1,4 @@
-"""API keys: made, checked, revoked. A key is `tf_<id>_<43 characters>`; only a keyed digest of it is stored.
+"""API keys: made, checked, counted, revoked. A key is `tf_<id>_<43 characters>`; only a keyed digest of it is stored.
 
 The digest covers the scopes and every other field too, so a row in a stolen or edited database cannot be forged into
 a key, and a key cannot be widened.
@@ -6,6 +6,7 @@ a key, and a key cannot be widened.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import ipaddress
@@ -17,6 +18,7 @@ import msgspec
 from twofold.core.account import Account, new_deployment
 from twofold.core.attempt import Call
 from twofold.core.audit import EventKind
+from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import Decision, Done
 from twofold.engine import Engine
 from twofold.errors import InvalidInput
@@ -25,16 +27,28 @@ from twofold.relying_party import read_relying_party
 
 SCOPES = ("verify", "enroll", "admin")
 DEFAULT_SCOPES = ("verify", "enroll")
+#: A rate is counted in so many parts: a server that has one asks nobody until it is used up.
+PARTS_OF_RATE = 20
 _KEY = re.compile(r"tf_([a-z2-7]{8})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
+class _Part(msgspec.Struct):
+    """What this server has of a key's calls in one second of time, and whether the others have the rest."""
+
+    turn: asyncio.Lock
+    second: int = 0
+    left: int = 0
+    is_last: bool = False
+
+
 class ApplicationKeys:
-    """The API keys of one deployment."""
+    """The API keys of one deployment. Belongs to one event loop."""
 
     def __init__(self, store: Applications, keys: SealingKeys, engine: Engine) -> None:
         self._store = store
         self._keys = keys
         self._engine = engine
+        self._parts: dict[str, _Part] = {}
 
     async def create(
         self,
@@ -77,6 +91,22 @@ class ApplicationKeys:
         if application is None or not hmac.compare_digest(application.mac, self._digest(application, match[2])):
             return None
         return application
+
+    async def spend(self, application: Application, rate_per_s: int) -> bool:
+        """Count one call; False when as many were made in this second, through all servers together, as may be."""
+        part = self._parts.setdefault(application.id, _Part(asyncio.Lock()))
+        async with part.turn:
+            second = self._engine.clock.now() // MICROS_PER_S
+            if part.second != second:
+                part.second, part.left, part.is_last = second, 0, False
+            if not part.left and not part.is_last:
+                size = max(1, rate_per_s // PARTS_OF_RATE)
+                key = self._keys.index_digest(b"application.rate", application.id.encode())
+                part.is_last = not await self._engine.limits.hit(key, second, rate_per_s // size)
+                part.left = 0 if part.is_last else size
+            is_within = part.left > 0
+            part.left -= is_within
+            return is_within
 
     async def list(self) -> Sequence[Application]:
         """All that are not revoked."""

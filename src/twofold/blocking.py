@@ -37,6 +37,7 @@ class BlockingVerifier:
     @classmethod
     def open(cls, database_url: str = "sqlite:///twofold.db", *, issuer: str = "Twofold") -> Self:
         """A verifier over a database of its own; the key file is made beside the database on first use.
+        `Verifier.open` says what holds over `postgresql://…`.
 
         Raises `ConfigurationError` when the database or its key cannot be opened.
         """

@@ -8,15 +8,18 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import msgspec
+
 from twofold import setup_link
 from twofold.administration import Administration
 from twofold.applications import ApplicationKeys
 from twofold.clocks import SystemEntropy, system_clock
-from twofold.config import Settings, environment, is_loopback
+from twofold.config import Settings, environment, is_loopback, load_settings
 from twofold.core.codec import Codec
 from twofold.core.sign_in import DEFAULT_LIMITS, STRICT_LIMITS
 from twofold.credentials import Credentials
 from twofold.crypto.argon2 import RECOMMENDED, Argon2
+from twofold.databases import Database, Store, find_database
 from twofold.delivery import Delivery
 from twofold.directory import Directory
 from twofold.engine import Engine
@@ -35,6 +38,7 @@ from twofold.keys.providers import open_provider
 from twofold.keys.receipts import KeyringReceipts
 from twofold.keys.rotation import Rotation
 from twofold.mass_reset import MassReset
+from twofold.migrating import check_at_home
 from twofold.networks import Networks
 from twofold.passkeys import Passkeys
 from twofold.ports import Clock, Entropy
@@ -43,13 +47,9 @@ from twofold.resealing import Resealing
 from twofold.senders.log import LogSender
 from twofold.sign_in import SignIn
 from twofold.sign_in_limits import SignInLimits
-from twofold.stores._sqlite_keys import find_master_address
-from twofold.stores.memory import MemoryStore
-from twofold.stores.sqlite import SqliteStore
 from twofold.upkeep import KeyUpkeep, upkeep
 from twofold.verifier import Verifier
 
-Store = MemoryStore | SqliteStore
 DEFAULT_URL = "http://localhost:8000"
 
 
@@ -79,7 +79,7 @@ class Deployment:
         store.use_codec(codec)
         self._pool = HashPool()
         is_strict = settings.profile == "strict"
-        engine = Engine(
+        self.engine = engine = Engine(
             accounts=store,
             limits=store,
             keys=keyring,
@@ -130,7 +130,7 @@ class Deployment:
         with suppress(TwofoldError):
             await self.key_audit.record_uses()
         self._pool.close()
-        self.store.close()
+        await self.store.close()
         await self.keyring.close()
 
 
@@ -149,31 +149,24 @@ async def open_deployment(
     `role` is what this process does, for the audit of its keys. Raises `ConfigurationError`, one line."""
     clock = clock or system_clock(settings.test_clock)
     entropy = entropy or SystemEntropy()
-    path = settings.sqlite_path
+    database = find_database(settings)
     if settings.database_url is None:
         make_private_folder(settings.data_dir)
-    is_new = not path.exists() or path.stat().st_size == 0
-    try:
-        provider = open_provider(settings.key_address, entropy, environment(), may_create=is_new)
-    except ConfigurationError as error:
-        # A file that is there is meant, whatever is wrong with it.
-        is_there = settings.key_file is not None and settings.key_file.exists()
-        address = None if is_new or is_there else find_master_address(path)
-        if not address or address == settings.key_address:
+    async with database.first_start() as is_new:
+        provider = await _open_provider(settings, database, entropy, is_new=is_new)
+        store = await database.open()
+        try:
+            await check_at_home(store)
+            keyring = await open_keyring(settings, store, provider, clock=clock, entropy=entropy)
+            stored_url = await setup_link.read_public_url(store, keyring)
+            public_url = settings.public_url or stored_url or default_url
+            if settings.test_clock is not None and not is_loopback(urlsplit(public_url).hostname):
+                raise ConfigurationError("TEST_CLOCK is for tests only: PUBLIC_URL must be a loopback address with it")
+            # Else a file that was fetched badly would stop the commands that are needed just then.
+            policy = read_policy(settings, clock.now()) if registers_passkeys else ANY_CREDENTIAL
+        except BaseException:
+            await store.close()
             raise
-        raise ConfigurationError(f"{error}; {moved_to(address)}") from None
-    store = SqliteStore.open(path)
-    try:
-        keyring = await open_keyring(settings, store, provider, clock=clock, entropy=entropy)
-        stored_url = await setup_link.read_public_url(store, keyring)
-        public_url = settings.public_url or stored_url or default_url
-        if settings.test_clock is not None and not is_loopback(urlsplit(public_url).hostname):
-            raise ConfigurationError("TEST_CLOCK is for tests only: PUBLIC_URL must be a loopback address with it")
-        # Else a file that was fetched badly would stop the commands that are needed just then.
-        policy = read_policy(settings, clock.now()) if registers_passkeys else ANY_CREDENTIAL
-    except BaseException:
-        store.close()
-        raise
     return Deployment(
         settings,
         store,
@@ -185,6 +178,23 @@ async def open_deployment(
         policy=policy,
         role=role,
     )
+
+
+async def _open_provider(settings: Settings, database: Database, entropy: Entropy, *, is_new: bool) -> KeyProvider:
+    try:
+        return open_provider(settings.key_address, entropy, environment(), may_create=is_new)
+    except ConfigurationError as error:
+        # A file that is there is meant, whatever is wrong with it.
+        is_there = settings.key_file is not None and settings.key_file.exists()
+        address = None if is_new or is_there else await database.find_master_address()
+        if not address:
+            raise
+        if settings.postgres_url is not None and address.startswith("file:"):
+            way_on = f"copy {address.removeprefix('file:')} from a server that has it"
+            raise ConfigurationError(f"{error}; {way_on}, or move the keys to a provider that all reach") from None
+        if address == settings.key_address:
+            raise
+        raise ConfigurationError(f"{error}; {moved_to(address)}") from None
 
 
 async def open_keyring(
@@ -218,14 +228,16 @@ async def deployment(settings: Settings, *, default_url: str = DEFAULT_URL) -> A
 
 
 async def open_embedded(database_url: str, *, issuer: str) -> Verifier:
-    """A verifier inside another application: its key file lies beside the database."""
+    """A verifier inside another application. The key file of a SQLite database lies beside it; over PostgreSQL this is
+    one of several servers, and has the settings of them all."""
     settings = Settings(database_url=database_url, issuer=issuer)
-    path = settings.sqlite_path
-    key_file = path.with_suffix(".key")
-    opened = await open_deployment(
-        Settings(database_url=database_url, issuer=issuer, key_provider=f"file:{key_file}", data_dir=path.parent),
-        registers_passkeys=True,
-    )
+    if settings.postgres_url is None:
+        path = settings.sqlite_path
+        key_provider = f"file:{path.with_suffix('.key')}"
+        settings = msgspec.structs.replace(settings, data_dir=path.parent, key_provider=key_provider)
+    else:
+        settings, _ = load_settings(environment(), database_url=database_url, issuer=issuer)
+    opened = await open_deployment(settings, registers_passkeys=True)
     await opened.begin_upkeep()
     return opened.verifier
 

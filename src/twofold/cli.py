@@ -19,6 +19,7 @@ from twofold.commands.backup import backup, restore
 from twofold.commands.doctor import doctor
 from twofold.commands.importing import import_file
 from twofold.commands.keys import keys
+from twofold.commands.migrate_store import migrate_store
 from twofold.commands.shell import OneLineGroup, agree, find_url, opened, with_settings
 from twofold.config import Settings
 from twofold.doctor import check_certificate, check_modes, check_proxies
@@ -69,5 +70,5 @@ async def _new_setup_link(deployment: Deployment) -> str:
     return await new_link(deployment.store, deployment.keyring, deployment.clock, deployment.entropy, url)
 
 
-for command in (account, apikey, keys, audit, backup, restore, doctor, import_file):
+for command in (account, apikey, keys, audit, backup, restore, migrate_store, doctor, import_file):
     main.add_command(command)

@@ -12,11 +12,12 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from twofold.core.discreet import Discreet
 from twofold.core.network import Network
 from twofold.errors import ConfigurationError
 
@@ -30,16 +31,22 @@ _NO_HOST = re.compile(r"[^a-z0-9._:-]")
 _NO_PROXIES = "none"
 #: What is read from the environment where it is used, and kept in no struct: secrets, and what leads to them.
 _ELSEWHERE = ("master_key", "key_passphrase", "backup_passphrase", "pkcs11_pin", "pkcs11_module")
+# What was given may hold a password: it is not repeated.
+_DATABASE_EXPECTED = "DATABASE_URL: expected sqlite:///path/to/file.db or postgresql://user:password@host/database"
 _MAIL_ADDRESS = re.compile(r"[^\s@:;,<>\"]+@[^\s@:;,<>\"]+")
 #: A word and a colon, no blank behind it: whatever kind of link it is, a browser may act on it.
 _LINK = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?! )")
 
 
-class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Settings(Discreet, frozen=True, forbid_unknown_fields=True):
     """Every setting; the environment variable is `TWOFOLD_` and the name in capitals."""
+
+    #: It may hold a password.
+    hidden: ClassVar = ("database_url",)
 
     data_dir: Path = Path("twofold-data")
     database_url: str | None = None
+    batch: Literal["on", "off"] = "on"
     public_url: str | None = None
     key_provider: str | None = None
     data_keys: Literal["shared", "per-seed"] = "shared"
@@ -61,10 +68,28 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return self.data_dir / "twofold.db"
         scheme, _, path = self.database_url.partition("://")
         if scheme != "sqlite" or not path.startswith("/") or len(path) < 2:
-            raise ConfigurationError(
-                f"DATABASE_URL {_without_password(self.database_url)!r}: expected sqlite:///path/to/file.db"
-            )
+            raise ConfigurationError(_DATABASE_EXPECTED)
         return Path(path[1:])
+
+    @property
+    def postgres_url(self) -> str | None:
+        """The address of the PostgreSQL database; None where the database is a SQLite file.
+
+        Raises `ConfigurationError` for one that names no database, or that cannot be meant.
+        """
+        scheme, _, rest = (self.database_url or "").partition("://")
+        if scheme not in ("postgresql", "postgres"):
+            return None
+        url = f"postgresql://{rest}"
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ConfigurationError(_DATABASE_EXPECTED) from None
+        if "@" in parts.path or "#" in url:
+            raise ConfigurationError("DATABASE_URL: / ? # @ in a password are written as %2F %3F %23 %40")
+        if not parts.path.strip("/"):
+            raise ConfigurationError(_DATABASE_EXPECTED)
+        return url
 
     @property
     def key_address(self) -> str:
@@ -128,6 +153,7 @@ def load_settings(environment: Mapping[str, str], **flags: object) -> tuple[Sett
     _check_tls(settings)
     if settings.key_provider is not None:
         _check_key_address(settings.key_provider)
+    _ = settings.postgres_url or settings.sqlite_path
     _ = settings.proxy_networks
     return settings, warnings
 
@@ -274,11 +300,6 @@ def _explain(error: msgspec.ValidationError) -> str:
     # msgspec says "Expected …, got … - at `$.field`"; people want the setting first.
     text, _, where = str(error).partition(" - at ")
     return f"{where.strip('`').removeprefix('$.').upper() or 'settings'}: {text[:1].lower()}{text[1:]}"
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return url.replace(f":{parts.password}@", ":***@") if parts.password else url
 
 
 def environment() -> Mapping[str, str]:

@@ -27,8 +27,10 @@ class Delivery:
     async def run(self) -> int:
         """Send what is due now; how many were sent."""
         sent = 0
-        while rows := await self._outbox.take(BATCH, self._clock.now(), LEASE_S):
+        while rows := await self._outbox.take(BATCH, now := self._clock.now(), LEASE_S):
             for row in rows:
+                if self._clock.now() >= now + LEASE_S * MICROS_PER_S:
+                    break  # the rest may be another worker's by now
                 try:
                     message = Message(row.id, row.kind, msgspec.json.decode(row.payload))
                     await self._sender.send(message, row.account_id)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -20,7 +21,17 @@ from twofold.core.account import (
 )
 from twofold.core.attempt import LOCAL_APPLICATION, Call, Context
 from twofold.core.clock import MICROS_PER_S
-from twofold.core.decision import Decision, Done, NeedsRecoveryCodes, Outcome, Refusal, Rejected, Stale, Throttled
+from twofold.core.decision import (
+    Decision,
+    Done,
+    NeedsRecoveryCodes,
+    Outcome,
+    Refusal,
+    Rejected,
+    Stale,
+    Throttled,
+    Verified,
+)
 from twofold.core.entropy import SEED_BYTES, Seed
 from twofold.core.factor import Factors
 from twofold.core.idempotency import IdempotencyKey, once
@@ -37,6 +48,10 @@ LENT_MAX = AUTHENTICATORS_MAX + 1
 _REMEMBERED_MAX = 10_000
 #: Endings that ask for slow work to be done, and then for another try.
 PREPARE_AGAIN = (Stale, NeedsRecoveryCodes)
+#: The events of an authenticator that became active.
+ENROLLED = ("authenticator.added", "authenticator.imported")
+
+Unjudged = TypeVar("Unjudged", Rejected, Throttled)
 
 log = logging.getLogger("twofold")
 
@@ -78,8 +93,20 @@ LOCAL = Caller()
 Decide = Callable[[Account | None, Call], Decision]
 
 
+class Tally(Protocol):
+    """Whoever counts what is decided; nobody is named to it."""
+
+    def count_answer(self, factor: str, outcome: Verified | Rejected | Throttled) -> None:
+        """An answer of a second factor ended like this; `factor` is what was asked for, or `any`."""
+        ...
+
+    def count_enrollment(self) -> None:
+        """An authenticator became active."""
+        ...
+
+
 class Engine:
-    """The ports, and the loop around one decision."""
+    """The ports, and the loop around one decision. `tally` may be set by whoever wants to count."""
 
     def __init__(
         self,
@@ -101,6 +128,7 @@ class Engine:
         self.entropy = entropy
         self.pool = pool
         self.session_limits = session_limits
+        self.tally: Tally | None = None
         self._unrecorded: dict[str, int] = {}
         self._alarmed: dict[str, int] = {}
 
@@ -158,6 +186,7 @@ class Engine:
                 if isinstance(asked, PREPARE_AGAIN):
                     continue
                 self._count_unrecorded(account_id, decision)
+                self._tell(decision)
                 if isinstance(asked, Refusal):
                     raise Refused(asked.code, asked.detail)
                 if caller.proof is not None and isinstance(asked, Rejected | Throttled):
@@ -221,6 +250,21 @@ class Engine:
             if len(self._unrecorded) >= _REMEMBERED_MAX:
                 self._unrecorded.pop(next(iter(self._unrecorded)))
             self._unrecorded[account_id] = self._unrecorded.get(account_id, 0) + 1
+
+    def turn_away(self, factor: str, outcome: Unjudged) -> Unjudged:
+        """How an answer ended that no account had to judge."""
+        if self.tally is not None:
+            self.tally.count_answer(factor, outcome)
+        return outcome
+
+    def _tell(self, decision: Decision) -> None:
+        if self.tally is None:
+            return
+        if decision.answered is not None:
+            self.tally.count_answer(*decision.answered)
+        for event in decision.events:
+            if event.kind in ENROLLED:
+                self.tally.count_enrollment()
 
     async def raise_alarm(self, account_id: str, tampered: TamperedRecord, caller: Caller = LOCAL) -> None:
         """Log that an account was changed from outside, and record it in the deployment's own chain: once a minute."""

@@ -7,7 +7,7 @@
     ├── Busy                  too many attempts wait already: nothing was judged, try again after `retry_after_s`
     ├── Unavailable           a key, a store or a provider cannot be reached: fail closed
     │   ├── DataKeyMissing    one data key is not in memory (the verifier fetches it and repeats)
-    │   ├── KeyRetired        a data key was retired between sealing and commit (the verifier seals again)
+    │   ├── KeyRetired        a key was retired between its use and the commit (the verifier repeats)
     │   ├── ProviderAway      the key provider does not answer, or not now: what is in memory serves until its time ends
     │   ├── KeyRefused        the key provider answered and does not open this key: nothing is served from memory
     │   ├── TamperedRecord    a stored record does not carry the code that its contents demand
@@ -112,10 +112,10 @@ class KeyRefused(Unavailable):
 
 
 class KeyRetired(Unavailable):
-    """Something was sealed with a data key that is not active any more; nothing was written."""
+    """Something was sealed or signed with a key that is not active any more; nothing was written."""
 
     def __init__(self, key_id: str) -> None:
-        super().__init__(f"data key {key_id} is not active any more")
+        super().__init__(f"key {key_id} is not active any more")
         self.key_id = key_id
 
 

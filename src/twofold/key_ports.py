@@ -85,8 +85,9 @@ class Node(msgspec.Struct, frozen=True):
 class Nodes(Protocol):
     """Who serves this database now."""
 
-    async def put_node(self, node: Node, *, forget_before: int) -> None:
-        """Keep what a node says of itself; those last seen before then go."""
+    async def put_node(self, node: Node, *, forget_before: int) -> int | None:
+        """Keep what a node says of itself; those last seen before then go. Gives back the time, in microseconds, of a
+        database that has a clock of its own."""
         ...
 
     async def list_nodes(self) -> Sequence[Node]:

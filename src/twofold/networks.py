@@ -26,7 +26,7 @@ BLOCK_S_MAX = 86_400
 STRIKES_KEPT_S = 604_800
 HOURS_MAX = 8_760
 REASON_MAX = 200
-READ_EVERY_S = 3
+READ_EVERY_MS = 500
 
 _LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1"))
 
@@ -61,7 +61,7 @@ class Networks:
         return None
 
     async def refresh_if_old(self) -> None:
-        """Read the rows if that was some seconds ago: other processes on the same database change them too."""
+        """Read the rows if that was a while ago: other processes on the same database change them too."""
         if not self._is_fresh():
             async with self._turn:
                 if not self._is_fresh():
@@ -136,7 +136,7 @@ class Networks:
 
     def _is_fresh(self) -> bool:
         # A clock that was set back does not make rows fresh for hours.
-        return self._read_at is not None and 0 <= self._engine.clock.now() - self._read_at < in_seconds(READ_EVERY_S)
+        return self._read_at is not None and 0 <= self._engine.clock.now() - self._read_at < READ_EVERY_MS * 1000
 
     async def _read(self) -> None:
         now = self._engine.clock.now()

@@ -284,7 +284,7 @@ class Passkeys:
         question = self.read_answer(ticket, credential, rp, purpose=ticket.purpose or None, binding=binding)
         account_id = ticket.account_id or await self.find_owner(question)
         if account_id is None:
-            return Rejected("unknown_credential")
+            return self._engine.turn_away(FACTOR, Rejected("unknown_credential"))
 
         def decide(account: Account | None, call: Call) -> Decision:
             return verify_answer(account, question, call, factors=self._engine.factors, seals=self._engine.keys)

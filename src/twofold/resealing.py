@@ -15,7 +15,7 @@ import msgspec
 
 from twofold.core.account import FIRST_PERSON, Account
 from twofold.core.attempt import Call
-from twofold.core.codec import Codec, StoredAccount, Tombstone
+from twofold.core.codec import Codec, StoredAccount, Tombstone, signer_of
 from twofold.core.decision import Decision, Done, Outcome
 from twofold.core.resealing import Sealed, exchange_seals, find_seals
 from twofold.core.verification import SEED_FIELD
@@ -115,7 +115,7 @@ class Resealing:
         found: Counter[str] = Counter()
         unreadable = 0
         async for row in self._accounts.scan(tombstones=True):
-            found[_signer_of(row)] += 1
+            found[signer_of(row)] += 1
             try:
                 account = self._codec.load(row)
                 if isinstance(account, Account):
@@ -128,7 +128,7 @@ class Resealing:
     def _is_row_outdated(self, row: StoredAccount, progress: Progress) -> bool:
         try:
             account = self._codec.load(row)
-            if _signer_of(row) != self._keyring.mac_keys().signing_id():
+            if signer_of(row) != self._keyring.mac_keys().signing_id():
                 return True
             return not isinstance(account, Tombstone) and any(map(self._is_outdated, find_seals(account, find_seed)))
         except TamperedRecord as tampered:
@@ -146,7 +146,7 @@ class Resealing:
 
         async def reseal(row: StoredAccount) -> None:
             try:
-                is_changed = await self.reseal(row.account_id, signs_again=_signer_of(row) != signing)
+                is_changed = await self.reseal(row.account_id, signs_again=signer_of(row) != signing)
                 progress.changed += is_changed and row.account_id >= FIRST_PERSON
             except (Unavailable, Busy) as error:
                 progress.failed.append((row.account_id, str(error)))
@@ -163,8 +163,3 @@ class Resealing:
                 await self._keyring.fetch(missing, subject=account_id)
                 if missing.seed is not None:
                     lent.append(missing)
-
-
-def _signer_of(row: StoredAccount) -> str:
-    """The id of the key under which the row's code is."""
-    return row.mac.partition(b"\0")[0].decode("ascii", "replace")

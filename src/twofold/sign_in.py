@@ -127,6 +127,7 @@ class SignIn:
         """Signing in with a passkey alone: who it is, the authenticator says. `Verified.session` is the token of a full
         session. Raises `Refused("disabled")`."""
         context, now = guest.context, self._engine.clock.now()
+        factor = question.factor or "any"
         account_id = await self._passkeys.find_owner(question)
         account = None if account_id is None else await self._load(account_id)
         is_known = account is not None and find_known_browser(account, context.browser, now) is not None
@@ -135,7 +136,7 @@ class SignIn:
             return TooMany(guest.blocked_for_s, "network")
         if account is None:
             log_refusal(context.ip, "wrong_passkey")
-            return Rejected("unknown_credential")
+            return self._engine.turn_away(factor, Rejected("unknown_credential"))
         limits = self._engine.session_limits
 
         def decide(account: Account | None, call: Call) -> Decision:
@@ -148,7 +149,7 @@ class SignIn:
             if refused.code != "no_factor":
                 raise
             # The account's last passkey was removed; the authenticator still has it.
-            outcome = Rejected("unknown_credential")
+            outcome = self._engine.turn_away(factor, Rejected("unknown_credential"))
         if isinstance(outcome, Rejected):
             log_refusal(context.ip, "wrong_passkey")
         return cast(Verified | Rejected, outcome)

@@ -13,14 +13,14 @@ from twofold.delivery import Delivery
 from twofold.errors import TwofoldError, Unavailable
 from twofold.key_audit import KeyAudit
 from twofold.keys.keyring import Keyring
-from twofold.keys.node import REPORT_EVERY_S, ThisNode
+from twofold.keys.node import FOLLOW_EVERY_S, ThisNode
 from twofold.keys.rotation import Rotation, end_of_grace
 from twofold.ports import Limits
 from twofold.resealing import Resealing
 
 DELIVERY_EVERY_S = 1
 CHECK_EVERY_S = 1
-RECORD_EVERY_S = 60
+RECORD_EVERY_S = 5
 RENEW_EVERY_S = 3600
 REMOVE_EVERY_S = 60
 #: In the background there is time: it rests so much longer than it works.
@@ -56,9 +56,9 @@ class KeyUpkeep:
         finally:
             await self._audit.record_uses()
 
-    async def report(self) -> None:
+    async def follow(self) -> None:
         """Follow the stored keyring, and tell the other nodes."""
-        await self._node.report()
+        await self._node.follow()
 
     async def leave(self) -> None:
         """This process serves no more."""
@@ -67,12 +67,19 @@ class KeyUpkeep:
     async def renew(self) -> None:
         """Once an hour, on one node: new keys where they are due, everything under the keys in use, and an end of those
         that nothing has been under for long enough. Master keys are ended by hand alone."""
+        if self._node.clock_fault:
+            return  # by a clock that is ahead, the grace of a key is over too soon
         hour = self._keyring.clock.now() // MICROS_PER_S // RENEW_EVERY_S * RENEW_EVERY_S
         if not await self._limits.hit(self._keyring.index_digest(b"renew"), hour, 1):
             return
-        await self._rotation.rotate_ticket_key()
         if await self._rotation.is_data_key_due():
             await self._rotation.make_data_key("due")
+        await self._end_retired()
+        # Last: it waits for every node, and fails while one of them does not follow.
+        await self._rotation.rotate_ticket_key()
+
+    async def _end_retired(self) -> None:
+        """Put everything under the keys in use; destroy those that nothing has been under for long enough."""
         ends = ("data", "integrity", "receipt")
         retired = [row for row in self._keyring.rows() if row.purpose in ends and row.state == "decrypt_only"]
         # Those that were seen empty are looked at again when their time has come, not each hour.
@@ -109,11 +116,11 @@ async def upkeep(
     """Runs it while the block runs."""
     # Before the first call is served: whoever changes keys now waits for this process, too.
     with suppress(Unavailable):
-        await keys.report()
+        await keys.follow()
     tasks = [
         asyncio.create_task(_repeat(delivery.run, DELIVERY_EVERY_S)),
         asyncio.create_task(_repeat(keys.check, CHECK_EVERY_S)),
-        asyncio.create_task(_repeat(keys.report, REPORT_EVERY_S)),
+        asyncio.create_task(_repeat(keys.follow, FOLLOW_EVERY_S)),
         asyncio.create_task(_repeat(keys.renew, RENEW_EVERY_S)),
         asyncio.create_task(_repeat(sign_in.record_refused, RECORD_EVERY_S)),
         asyncio.create_task(_repeat(people.remove_stopped, REMOVE_EVERY_S)),

@@ -86,6 +86,10 @@ class Verifier:
     async def open(cls, database_url: str = "sqlite:///twofold.db", *, issuer: str = "Twofold") -> Self:
         """A verifier over a database of its own; the key file is made beside the database on first use.
 
+        Over `postgresql://…` it is one of several servers, and all have the same settings: those of `twofold serve`
+        from the environment and `twofold.toml`. So KEY_PROVIDER says where the master key is, else it is `twofold.key`
+        in DATA_DIR. A verifier belongs to the event loop that opened it.
+
         Raises `ConfigurationError` when the database or its key cannot be opened. End it with `close`.
         """
         # Late, because bootstrap builds this class: the one arrow that points back.
@@ -218,7 +222,7 @@ class Verifier:
         answer = read_answer([code] if code is not None else codes or ())
         question = Question(answer, factor, authenticator_id, purpose, binding, self._is_strict)
         if len(answer.codes) == 3 and not await self._may_try_three(account_id, caller.context):
-            return Throttled(1 if caller.context.ip is None else 60)
+            return self._engine.turn_away(factor or "any", Throttled(1 if caller.context.ip is None else 60))
         outcome = await self._judge(account_id, question, caller)
         if isinstance(outcome, Verified) and outcome.claims is not None:
             return msgspec.structs.replace(outcome, receipt=self.receipts.issue(outcome.claims))

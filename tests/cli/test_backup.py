@@ -320,6 +320,18 @@ def test_another_master_key_is_left_as_it_is(backed_up: Path, tmp_path: Path, pa
     run("keys", "check", data_dir=str(other), key_provider=elsewhere)
 
 
+def test_settings_that_name_a_postgresql_database_are_not_followed_and_show_no_password(
+    backed_up: Path, data_dir: Path, tmp_path: Path, passphrase_file: str
+) -> None:
+    (data_dir / "twofold.toml").write_text('database_url = "postgresql://twofold:hunter2@db.example.com/twofold"\n')
+    here = {"data_dir": str(data_dir), "database_url": f"sqlite:///{data_dir}/twofold.db"}
+    run("backup", str(tmp_path / "b2"), "--passphrase-file", passphrase_file, **here)
+    said = fail("restore", str(tmp_path / "b2"), "--passphrase-file", passphrase_file, data_dir=str(tmp_path / "other"))
+    assert "set TWOFOLD_DATABASE_URL to the SQLite file to make" in said
+    assert "hunter2" not in said
+    assert contents(tmp_path / "other") == {}
+
+
 def test_settings_come_back_and_say_where_the_rest_goes_unless_there_are_some(
     invoke: Invoke, backed_up: Path, data_dir: Path, tmp_path: Path, passphrase_file: str
 ) -> None:

@@ -18,6 +18,7 @@ from tests.deployments import open_for_test
 
 from twofold import doctor
 from twofold.config import Settings
+from twofold.doctor import time_server as asking
 from twofold.setup_link import put_public_url
 
 Serve = Callable[..., str]
@@ -109,15 +110,15 @@ def test_answer_that_proves_nothing_leaves_the_clock_unchecked(
 def test_no_time_server_is_no_error(
     examined: Callable[..., dict[str, dict[str, str]]], time_server: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor, "NTP_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(asking, "NTP_TIMEOUT_S", 0.05)
     for address in (time_server(silent=True), "127.0.0.1:1", "127.0.0.1:many", "127.0.0.1:99999"):
         clock = examined(ntp=address)["clock"]
         assert (clock["state"], clock["finding"][:11]) == ("unknown", "not checked")
 
 
 def test_timestamps_after_2036_are_read_in_the_next_round() -> None:
-    assert doctor.read_timestamp(struct.pack(">II", (1 << 32) - 1, 0)) == 2_085_978_495
-    assert doctor.read_timestamp(struct.pack(">II", 0, 1 << 31)) == 2_085_978_496.5
+    assert asking.read_timestamp(struct.pack(">II", (1 << 32) - 1, 0)) == 2_085_978_495
+    assert asking.read_timestamp(struct.pack(">II", 0, 1 << 31)) == 2_085_978_496.5
 
 
 def test_clock_of_tests_is_never_overlooked(

@@ -5,10 +5,11 @@ import pytest
 from tests.deployments import open_for_test, open_in_memory
 from tests.yubikeys import Yubikey
 
-from twofold.bootstrap import Deployment, Store
+from twofold.bootstrap import Deployment
 from twofold.commands.keys import count_seeds
 from twofold.core.account import AUTHENTICATORS_MAX
 from twofold.core.decision import Rejected, Verified
+from twofold.databases import Store
 from twofold.engine import Caller
 from twofold.errors import Refused, Unavailable
 from twofold.importing.yubikeys import CLAIM, Yubikeys

@@ -5,7 +5,15 @@ from tests.kit import PlainProvider
 
 from twofold.errors import Unavailable
 from twofold.keys.keyring import Keyring
-from twofold.keys.node import ALIVE_S, FORGOTTEN_AFTER_S, WAIT_MAX_S, ThisNode, keyring_stamp
+from twofold.keys.node import (
+    ALIVE_S,
+    FOLLOW_EVERY_S,
+    FORGOTTEN_AFTER_S,
+    REPORT_EVERY_S,
+    WAIT_MAX_S,
+    ThisNode,
+    keyring_stamp,
+)
 
 VAULT = "plain:vault"
 
@@ -60,6 +68,53 @@ async def test_a_node_tells_who_it_is_and_what_it_can_use() -> None:
     assert told.id.startswith(told.host)
     await node.leave()
     assert await place.store.list_nodes() == []
+
+
+async def test_what_changed_is_told_at_once_and_that_it_is_here_every_few_seconds() -> None:
+    place, mine, _, other, _ = await two_nodes()
+    seen = []
+
+    async def look() -> None:
+        await other.follow()
+        (told,) = await place.store.list_nodes()
+        seen.append((told.seen_at - told.started_at, told.stamp == keyring_stamp(mine)))
+
+    await look()
+    place.clock.advance(FOLLOW_EVERY_S)
+    await look()
+    await announce(mine)
+    await look()
+    place.clock.advance(REPORT_EVERY_S)
+    await look()
+    place.clock.advance(-86_400)
+    await look()
+    assert seen == [(0, True), (0, True), (500_000, True), (3_500_000, True), (-86_396_500_000, True)]
+
+
+async def test_a_report_that_did_not_arrive_is_made_up_for_at_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, _, node, _, _ = await two_nodes()
+    put_node = place.store.put_node
+
+    async def fail(*_: object, **__: object) -> None:
+        raise Unavailable("the database is away")
+
+    monkeypatch.setattr(place.store, "put_node", fail)
+    with pytest.raises(Unavailable):
+        await node.follow()
+    monkeypatch.setattr(place.store, "put_node", put_node)
+    await node.follow()
+    assert len(await place.store.list_nodes()) == 1
+
+
+async def test_commits_that_are_under_way_are_waited_for_where_others_serve_even_by_a_wrong_clock() -> None:
+    place, _, node, other, waiting = await two_nodes()
+    await node.report()
+    await node.let_commits_end()
+    assert waiting.paused == 0
+    await other.report()
+    place.clock.advance(ALIVE_S)
+    await node.let_commits_end()
+    assert waiting.paused == 1
 
 
 async def test_no_two_processes_have_the_same_id() -> None:

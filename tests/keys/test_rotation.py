@@ -107,6 +107,26 @@ async def test_the_ticket_key_is_replaced_once_a_day_and_the_one_before_the_last
     assert all(not row.wrapped for row in rows[:2])
 
 
+async def test_a_ticket_key_that_a_server_does_not_know_is_not_used_and_waits_for_the_next_time() -> None:
+    place = Workshop()
+    _, rotation = await place.begin()
+    old = await place.active("ticket")
+    place.clock.advance(DAY_S + 1)
+    await place.put_behind()
+    with pytest.raises(Unavailable, match="the server on slow cannot go along"):
+        await rotation.rotate_ticket_key()
+    assert await place.active("ticket") == old
+    (announced,) = (row.id for row in await place.rows("ticket") if row.id != old)
+    assert place.told == []
+    # So late that a retired one would be over.
+    place.clock.advance(DAY_S)
+    await rotation.rotate_ticket_key()
+    assert await place.active("ticket") == announced
+    assert len(await place.rows("ticket")) == 2
+    told = {"purpose": "ticket", "from": old, "key": announced, "reason": "a day old"}
+    assert place.told == [("key.rotated", told)]
+
+
 async def test_the_keys_that_sign_are_replaced_and_what_they_signed_still_counts() -> None:
     place = Workshop()
     keyring, rotation = await place.begin()

@@ -24,7 +24,7 @@ async def test_a_server_that_works_is_live_and_ready(server: Server) -> None:
 
 async def test_without_its_store_it_is_live_and_not_ready_and_lets_nobody_in(server: Server) -> None:
     await server.add()
-    server.deployment.store.close()
+    await server.deployment.store.close()
     assert (await server.get("/health/live")).status_code == 200
     problem = assert_problem(await server.get("/health/ready"), 503, "unavailable")
     assert problem["detail"] == "the store is closed"
@@ -48,7 +48,7 @@ async def test_without_its_master_key_it_is_not_ready_and_lets_nobody_in_until_t
 
 
 async def test_a_page_that_cannot_be_shown_says_so(server: Server) -> None:
-    server.deployment.store.close()
+    await server.deployment.store.close()
     page = await server.get("/setup?token=x")
     assert (page.status_code, "Try again" in page.text) == (503, True)
     assert page.headers["x-content-type-options"] == "nosniff"

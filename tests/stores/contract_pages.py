@@ -24,7 +24,7 @@ class PagesContract:
         await store.transact("e", delete)
         assert await page(store) == ["a", "b", "c", "d"]
         assert await page(store, after="b") == ["c", "d"]
-        assert await page(store, after="a", limit=2) == ["b", "c"]
+        assert await page(store, after="a", limit=2) == await page(store, after="a\0a", limit=2) == ["b", "c"]
         assert await page(store, factor="totp") == ["a", "b", "c"]
         assert await page(store, factor="hotp") == ["b"]
         assert await page(store, factor="otp") == await page(store, factor="sms") == []
@@ -69,6 +69,7 @@ class PagesContract:
             ("[^x]", []),
             ("[a-z", ["n%_*?[a-z]^]"]),
             ("nobody", []),
+            ("\0", []),
         ],
     )
     async def test_a_part_of_the_id_finds_it_in_capitals_or_not(

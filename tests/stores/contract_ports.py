@@ -134,11 +134,17 @@ class PortsContract:
         for n in range(4):
             message = Message(f"m{3 - n}", "account.changed", {"n": n, "who": None, "ok": True})
             await store.transact("alice", count("alice", message))
-        one, other = await asyncio.gather(store.take(2, 100, 60), store.take(2, 100, 60))
+        one, other = await store.take(2, 100, 60), await store.take(2, 100, 60)
         assert [row.id for row in (*one, *other)] == ["m3", "m2", "m1", "m0"]
         assert json.loads(one[0].payload) == {"n": 0, "who": None, "ok": True}
         assert (one[0].account_id, one[0].kind, one[0].created_at) == ("alice", "account.changed", 1)
         assert await store.take(9, 100, 60) == []
+
+    async def test_of_many_takers_at_once_each_message_has_one(self, store: Store) -> None:
+        await store.transact("alice", count("alice", *(Message(f"m{n}", "x", {}) for n in range(20))))
+        taken = await asyncio.gather(*(store.take(4, 100, 60) for _ in range(8)))
+        assert max(map(len, taken)) <= 4
+        assert sorted(row.id for rows in taken for row in rows) == sorted(f"m{n}" for n in range(20))
 
     async def test_a_message_that_was_sent_is_gone(self, store: Store) -> None:
         await store.transact("alice", count("alice", Message("m", "x", {})))

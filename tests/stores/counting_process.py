@@ -2,7 +2,8 @@
 
     counting_process.py DATABASE ACCOUNT…
 
-One attempt of each account is always under way. Each acknowledged one is told as a line `ACCOUNT NUMBER`.
+DATABASE is the path of a SQLite file or the URL of a PostgreSQL database. One attempt of each account is always under
+way. Each acknowledged one is told as a line `ACCOUNT NUMBER`.
 """
 
 import asyncio
@@ -13,11 +14,12 @@ from tests.stores.examples import count, counted
 
 from twofold.core.codec import Codec
 from twofold.crypto.digest import MacKeys
+from twofold.stores.postgres import PostgresStore
 from twofold.stores.sqlite import SqliteStore
 
 
-async def main(path: Path, account_ids: list[str]) -> None:
-    store = SqliteStore.open(path)
+async def main(database: str, account_ids: list[str]) -> None:
+    store = await PostgresStore.open(database) if "://" in database else SqliteStore.open(Path(database))
     store.use_codec(Codec(MacKeys({"k1": bytes(32)}, signing="k1")))
     ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
@@ -28,8 +30,8 @@ async def main(path: Path, account_ids: list[str]) -> None:
             sys.stdout.flush()
 
     await asyncio.gather(*map(keep_counting, account_ids))
-    store.close()
+    await store.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2:]))
+    asyncio.run(main(sys.argv[1], sys.argv[2:]))

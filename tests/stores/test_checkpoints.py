@@ -49,7 +49,7 @@ async def test_the_log_stays_bounded_though_commits_never_pause(
     await asyncio.gather(*(keep_counting(f"account-{n}") for n in range(20)))
     assert await store.get_setting("overtaken") is not None
     assert path.with_name("twofold.db-wal").stat().st_size < 500 * PAGE
-    store.close()
+    await store.close()
     turnstile.close()
 
 
@@ -61,7 +61,7 @@ async def test_an_idle_store_has_an_empty_log(tmp_path: Path, codec: Codec, monk
     for n in (1, 2):
         assert counted(await store.transact("alice", count("alice"))) == n
         await until(lambda: log.stat().st_size == 0)
-    store.close()
+    await store.close()
 
 
 async def test_a_reader_of_an_old_state_keeps_no_commit_waiting(
@@ -79,4 +79,4 @@ async def test_a_reader_of_an_old_state_keeps_no_commit_waiting(
             assert counted(await store.transact("alice", count("alice"))) == n
         assert reader.execute("SELECT document FROM accounts").fetchall() == old
     await until(lambda: path.with_name("twofold.db-wal").stat().st_size == 0)
-    store.close()
+    await store.close()

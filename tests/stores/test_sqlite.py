@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 def bare_store(path: Path) -> Iterator[SqliteStore]:
     store = SqliteStore.open(path)
     yield store
-    store.close()
+    asyncio.run(store.close())
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ async def test_closing_answers_what_waits(path: Path, codec: Codec) -> None:
     store.use_codec(codec)
     calls = [asyncio.ensure_future(store.transact(f"account-{n}", count(f"account-{n}"))) for n in range(50)]
     await asyncio.sleep(0)
-    store.close()
+    await store.close()
     assert [counted(result) for result in await asyncio.gather(*calls)] == [1] * 50
 
 
@@ -214,7 +214,7 @@ async def test_everything_is_there_after_closing_and_opening(path: Path, codec: 
         store = SqliteStore.open(path)
         store.use_codec(codec)
         assert counted(await store.transact("alice", count("alice"))) == n
-        store.close()
+        await store.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -224,7 +224,7 @@ def test_a_forked_child_is_refused_and_its_parent_goes_on(store: SqliteStore) ->
     if child == 0:
         code = 1
         try:
-            store.close()
+            asyncio.run(store.close())
             store.transact("alice", look).send(None)
         except Unavailable as error:
             code = 0 if "forked" in str(error) else 2
@@ -277,7 +277,7 @@ async def test_nothing_of_a_deleted_account_is_left_in_the_files(path: Path, cod
     await store.transact("alice", record)
     assert is_anywhere()
     await store.transact("alice", delete)
-    store.close()
+    await store.close()
     assert not is_anywhere()
     assert not path.with_name("twofold.db-wal").exists()
 

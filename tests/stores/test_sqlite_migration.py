@@ -1,5 +1,6 @@
 """A database that an earlier Twofold made and used is opened by this one: nothing of it may be lost."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -83,7 +84,7 @@ def store(path: Path, codec: Codec):
     store = SqliteStore.open(path)
     store.use_codec(codec)
     yield store
-    store.close()
+    asyncio.run(store.close())
 
 
 def read_all(path: Path) -> dict[str, list[tuple]]:
@@ -140,4 +141,4 @@ async def test_what_was_changed_before_is_still_found_out(path: Path, codec: Cod
     store.use_codec(codec)
     with pytest.raises(TamperedRecord):
         await store.load("alice")
-    store.close()
+    await store.close()

@@ -29,7 +29,7 @@ def store(path: Path, codec: Codec) -> Iterator[SqliteStore]:
     store = SqliteStore.open(path)
     store.use_codec(codec)
     yield store
-    store.close()
+    asyncio.run(store.close())
 
 
 def start_counting(path: Path, *account_ids: str) -> subprocess.Popen[str]:
@@ -105,4 +105,4 @@ async def test_after_a_kill_everything_acknowledged_is_there(path: Path, codec: 
             assert account.unguessable_failed_at in (n, n + 1)
             assert len(events) == account.unguessable_failed_at
             assert verify_chain(name, events, account.head) is None
-        store.close()
+        await store.close()

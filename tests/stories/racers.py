@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.servers import Answer, Client, Server
+from tests.stories.nodes import Nodes
 
 PROGRAM = Path(__file__).with_name("racing_process.py")
 PROCESSES = 2
@@ -17,7 +18,7 @@ Request = tuple[str, str, dict[str, str], object]
 class Racers:
     """Two processes with some connections each, kept from volley to volley."""
 
-    def __init__(self, server: Server, client: Client, *, connections: int = 8) -> None:
+    def __init__(self, server: Server | Nodes, client: Client, *, connections: int = 8) -> None:
         self.size = PROCESSES * connections
         self._headers = client.headers
         command = [sys.executable, str(PROGRAM), str(server.port), str(connections)]

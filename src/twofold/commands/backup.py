@@ -64,6 +64,7 @@ def backup(settings: Settings, *, file: Path, force: bool, passphrase_file: Path
 
     The server may go on meanwhile. A master key in a service or a device stays there, and is needed to restore.
     """
+    _check_is_sqlite(settings)
     if file.exists() and not (force and file.is_file()):
         raise Refused("conflict", f"{file} is there already: choose another name, or replace it with --force")
     passphrase = _choose_passphrase(passphrase_file)
@@ -108,11 +109,19 @@ def restore(settings: Settings, *, file: Path, is_check: bool, as_json: bool, pa
         with _tidy_at_sigterm(), tempfile.TemporaryDirectory(prefix="twofold-") as folder:
             _check(settings, file, _read_passphrase(passphrase_file), Path(folder), as_json=as_json)
         return
+    _check_is_sqlite(settings)
     with _tidy_at_sigterm():
         make_private_folder(settings.data_dir)
         with workshop(settings.data_dir / ".restoring") as draft:
             check_place(settings.sqlite_path)
             _restore(settings, file, _read_passphrase(passphrase_file), draft, as_json=as_json)
+
+
+def _check_is_sqlite(settings: Settings) -> None:
+    """PostgreSQL has backups of its own, and better ones: while it is used, and up to any moment."""
+    if settings.postgres_url is not None:
+        way_on = "use pg_dump or its archive, and keep the master key beside it (docs/howto/many-nodes.md)"
+        raise ConfigurationError(f"backup files are for SQLite; for PostgreSQL {way_on}")
 
 
 def _check(settings: Settings, file: Path, passphrase: bytes, folder: Path, *, as_json: bool) -> None:
@@ -190,6 +199,9 @@ def _with_restored(settings: Settings, folder: Path) -> Settings:
     restored, warnings = load_settings(environment(), data_dir=folder, database_url=database_url)
     for warning in warnings:
         click.echo(f"twofold: {warning}", err=True)
+    if restored.postgres_url not in (None, settings.postgres_url):
+        way_on = "set TWOFOLD_DATABASE_URL to the SQLite file to make"
+        raise ConfigurationError(f"the settings in this backup name a PostgreSQL database: {way_on}")
     for name, its, ours in (
         ("KEY_PROVIDER", restored.key_provider, settings.key_provider),
         ("DATABASE_URL", restored.database_url, settings.database_url),

@@ -222,8 +222,8 @@ async def _make_new(rotation: Rotation, reason: str, *, only_data: bool) -> None
 
 
 async def _reseal(deployment: Deployment, show: Callable[[Progress], None]) -> Progress:
-    # Until they have read the keyring, servers sign with the key of before, also what the walk has passed already.
-    await deployment.node.let_all_follow()
+    # Else what is on its way under a key of before could arrive where the walk has passed already.
+    await deployment.node.let_commits_end()
     progress = await deployment.resealing.run(on_progress=show)
     if progress.changed:
         counts = {"accounts": progress.changed, "failed": len(progress.failed)}

@@ -22,6 +22,7 @@ import msgspec
 from twofold.bootstrap import Deployment, open_deployment
 from twofold.config import Settings, check_public_url, environment, load_settings
 from twofold.core.account import check_account_id
+from twofold.databases import find_database
 from twofold.engine import Caller
 from twofold.errors import ConfigurationError, InvalidInput, TwofoldError
 from twofold.setup_link import noted_url
@@ -81,7 +82,7 @@ def with_settings(command: Callable[Concatenate[Settings, P], T]) -> Callable[P,
     """Give a command its settings: flags, then environment, then the file in the data folder."""
 
     @click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the database and its key.")
-    @click.option("--database-url", help="Database elsewhere, such as sqlite:///path/to/file.db.")
+    @click.option("--database-url", help="Database elsewhere: sqlite:///path/to/file.db or postgresql://….")
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
         flags = {name: kwargs.pop(name) for name in ("data_dir", "database_url")}
@@ -107,13 +108,14 @@ def opened(settings: Settings, *, may_create: bool = False) -> Iterator[tuple[De
 
     Only commands that begin something make a database: a mistyped folder is an error everywhere else.
     """
-    if not may_create and not settings.sqlite_path.exists():
-        raise ConfigurationError(
-            f"there is no database {settings.sqlite_path}: `twofold account add ID` or `twofold serve` makes one"
-        )
+    database = find_database(settings)
     # An alarm is in the audit log by the time it is logged; what the person reads is the command's own line.
     logging.getLogger("twofold").addHandler(_SILENCE)
     with asyncio.Runner() as runner:
+        if not may_create and not runner.run(database.is_there()):
+            raise ConfigurationError(
+                f"there is no database {database}: `twofold account add ID` or `twofold serve` makes one"
+            )
         deployment = runner.run(open_deployment(settings, role=click.get_current_context().command_path))
         try:
             yield deployment, runner

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 MICROS_PER_S = 1_000_000
+#: A clock that was set right by less than this, or of another node, voids nothing that was made a moment ago.
+CLOCK_SKEW_S = 10
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -118,6 +118,11 @@ class Codec:
         return StoredAccount(account_id, version, schema, document, mac)
 
 
+def signer_of(row: StoredAccount) -> str:
+    """The id of the key that the row's code is under, as the row itself says."""
+    return row.mac.partition(b"\0")[0].decode("ascii", "replace")
+
+
 def measure(account: Account) -> int:
     """The bytes that the document of this account takes."""
     return len(_encode(account))

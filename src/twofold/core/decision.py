@@ -244,6 +244,8 @@ class Decision(msgspec.Struct, frozen=True):
 
     `account` is the next document, `"unchanged"` (nothing is written) or `"deleted"` (a tombstone stays).
     `sealed_with` names the data keys that new ciphertexts use: the commit checks that they are still active.
+    `answered` is for whoever counts: the factor that was asked for, or `any`, and how its answer ended, whatever the
+    outcome of the rest.
     """
 
     outcome: Outcome
@@ -251,3 +253,4 @@ class Decision(msgspec.Struct, frozen=True):
     events: tuple[Event, ...] = ()
     effects: tuple[Effect, ...] = ()
     sealed_with: tuple[str, ...] = ()
+    answered: tuple[str, Verified | Rejected | Throttled] | None = None

@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 
 from twofold.core.account import Account, epoch_claim
-from twofold.core.clock import MICROS_PER_S
+from twofold.core.clock import CLOCK_SKEW_S, MICROS_PER_S
 
 PENDING_TTL_S = 600
 ENROLLING_TTL_S = 1800
@@ -89,6 +89,7 @@ def find_ending(session: Session, account: Account | None, now: int) -> Ending |
     """Why the session counts no more; None while it does."""
     if account is None or account.is_disabled or session.epoch != epoch_claim(account):
         return "ended"
-    if not session.begun_at <= now < session.expires_at:
+    # Another node may have begun it a moment ago, by a clock that is a little ahead of ours.
+    if not session.begun_at - CLOCK_SKEW_S * MICROS_PER_S <= now < session.expires_at:
         return "expired"
     return "idle" if now - session.seen_at >= session.idle_ttl_s * MICROS_PER_S else None

@@ -193,6 +193,7 @@ def _join(first: Decision, second: Decision) -> Decision:
         first.events + second.events,
         first.effects + second.effects,
         first.sealed_with + second.sealed_with,
+        first.answered,
     )
 
 

@@ -12,12 +12,10 @@ import hmac
 import msgspec
 
 from twofold.core.account import Account, epoch_claim, spend
-from twofold.core.clock import MICROS_PER_S
+from twofold.core.clock import CLOCK_SKEW_S, MICROS_PER_S
 from twofold.core.decision import Reason
 
 TICKET_TTL_S = 300
-#: A clock that was set right by less than this, or of another node, voids no ticket.
-CLOCK_SKEW_S = 10
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):

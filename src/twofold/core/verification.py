@@ -6,10 +6,12 @@ data is, for each verdict, is in `twofold.core.verdict`.
 
 from __future__ import annotations
 
+import msgspec
+
 from twofold.core import throttle
 from twofold.core.account import RECOVERY, Account, Authenticator, find_known_browser, without_expired
 from twofold.core.attempt import Call
-from twofold.core.decision import Decision, Reason, Rejected, Stale, Throttled, Way
+from twofold.core.decision import Decision, Reason, Rejected, Stale, Throttled, Verified, Way
 from twofold.core.factor import Answer, Factors, Finding, Held, Right, Seals, StaleProof, Used
 from twofold.core.ticket import find_fault
 from twofold.core.verdict import Case, Question, accept, is_unguessable, refuse_unguessable, refuse_used, refuse_wrong
@@ -27,12 +29,21 @@ def verify_answer(
     `Unavailable` when nothing that could judge the answer can be opened, `DataKeyMissing` to be called again.
     """
     case = _read_case(without_expired(check_usable(account), call.now), question, call, factors)
+    decision = _decide(case, seals)
+    # A password is a first factor: what is counted are second ones.
+    if question.answer.kind == "password" or not isinstance(decision.outcome, Verified | Rejected | Throttled):
+        return decision
+    return msgspec.structs.replace(decision, answered=(question.factor or "any", decision.outcome))
+
+
+def _decide(case: Case, seals: Seals) -> Decision:
+    question = case.question
     if question.needs_passkey and question.answer.issued is None:
         return refuse_unguessable(case, case.account, Rejected("passkey_required"))
     if (fault := _find_fault(case)) is not None:
         return refuse_unguessable(case, case.account, Rejected(fault))
     # Bindingly, and before any seal is opened: what may not be judged is not looked at.
-    if case.cost and (wait := throttle.find_wait(case.lane, case.cost, call.now)):
+    if case.cost and (wait := throttle.find_wait(case.lane, case.cost, case.call.now)):
         return Decision(Throttled(wait.retry_after_s, _find_ways(case)))
     findings = _judge(case, seals)
     if any(isinstance(f, StaleProof) for _, f in findings):

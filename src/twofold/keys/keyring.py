@@ -57,6 +57,7 @@ class Keyring:
         #: Why the provider does not answer just now, while what is in memory still serves; empty if it does.
         self.fault = ""
         self._rows: dict[str, WrappedKey] = {}
+        self._adopted: Sequence[WrappedKey] = ()
         self._plain: dict[str, bytes] = {}
         self._opened: dict[str, OpenedKey] = {}
         self._seeds = SeedKeys(masters, entropy)
@@ -124,7 +125,9 @@ class Keyring:
 
     async def refresh(self) -> None:
         """Read the stored keyring again: keys made or retired by another process."""
-        await self._adopt(await self.store.load_keys(), "refresh")
+        rows = await self.store.load_keys()
+        if rows != self._adopted:
+            await self._adopt(rows, "refresh")
 
     async def fetch(self, missing: DataKeyMissing, *, subject: str = "") -> None:
         """Bring one missing key into memory; one that does not exist any more is known as gone from now on. The key of
@@ -189,16 +192,8 @@ class Keyring:
         """Ciphertext under the active data key, or for a seed under one of its own if that is the mode; raises
         `DataKeyMissing` to be called again."""
         cipher, key_id, own = self._take_cipher(field, f"{account_id}/{authenticator_id}")
-        return seal(
-            cipher,
-            plaintext,
-            key_id=key_id,
-            nonce=nonce,
-            field=field,
-            account_id=account_id,
-            authenticator_id=authenticator_id,
-            own=own,
-        )
+        place = {"field": field, "account_id": account_id, "authenticator_id": authenticator_id}
+        return seal(cipher, plaintext, key_id=key_id, nonce=nonce, own=own, **place)
 
     def mac_keys(self) -> MacKeys:
         """The signer of documents and rows; it follows the keyring."""
@@ -233,13 +228,12 @@ class Keyring:
         wrapped = await self.masters.wrap(self.entropy.bytes(KEY_BYTES), key_id=key_id, reason=reason)
         return WrappedKey(key_id, purpose, "active", wrapped, self.clock.now(), self.masters.active)
 
-    async def replace(self, old: WrappedKey, reason: str, *, over: Sequence[WrappedKey] = ()) -> bool:
-        """Put a new key in the place of an active one, which only opens from now on; keys that are `over` go. False
-        when another process was faster."""
+    async def replace(self, old: WrappedKey, reason: str) -> bool:
+        """Put a new key in the place of an active one, which only opens from now on. False when another process was
+        faster."""
         fresh = await self.make(old.purpose, reason)
         retired = msgspec.structs.replace(old, state="decrypt_only", retired_at=self.clock.now(), empty_since=0)
-        ended = [(row, msgspec.structs.replace(row, state="destroyed", wrapped=b"")) for row in over]
-        is_done = await self.store.change_keys([(None, fresh), (old, retired), *ended, *self.unmoved(fresh)])
+        is_done = await self.store.change_keys([(None, fresh), (old, retired), *self.unmoved(fresh)])
         await self.refresh()
         return is_done
 
@@ -337,7 +331,8 @@ class Keyring:
             opened.renew(self.clock.now())
         wipe(key)
 
-    async def _adopt(self, rows: Sequence[WrappedKey], reason: str) -> None:
+    async def _adopt(self, stored: Sequence[WrappedKey], reason: str) -> None:
+        rows = stored
         for row in rows:
             before = self._rows.get(row.id)
             if row.state == "active" and before is not None and before.state != "active" and before.retired_at:
@@ -363,6 +358,7 @@ class Keyring:
             self._mac_keys = MacKeys(self._of("integrity"), signing=self._active["integrity"])
         self._mac_keys.use(self._of("integrity"), signing=self._active["integrity"])
         self.masters.adopt(rows, self._mac_keys)
+        self._adopted = stored
 
     async def _adopt_row(self, row: WrappedKey, reason: str) -> None:
         # The id is bound by the wrapping, so a row whose purpose was exchanged does not pass.

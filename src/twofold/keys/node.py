@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -11,13 +12,20 @@ from twofold.errors import Unavailable
 from twofold.key_ports import Node, Nodes
 from twofold.keys.keyring import Keyring
 
-#: Servers report this often. One that has not for so long, which is longer than patience with a provider, is not waited
-#: for.
+#: So often a server looks whether the keyring changed, and reports that it is there. One that has not reported for so
+#: long, which is longer than patience with a provider, is not waited for.
+FOLLOW_EVERY_S = 0.5
 REPORT_EVERY_S = 3
 ALIVE_S = 30
 FORGOTTEN_AFTER_S = 86_400
 WAIT_MAX_S = 60
+#: Longer than a commit takes that began with the keys of before: PostgreSQL ends its statement after 3 s.
+COMMITS_END_S = 4
+#: Servers whose clocks are so close agree on every limit and expiry.
+CLOCK_OFF_MAX_S = 2
 _MICROS = 1_000_000
+
+log = logging.getLogger("twofold")
 
 
 class ThisNode:
@@ -29,18 +37,23 @@ class ThisNode:
         self._sleep = sleep
         self._started_at = keyring.clock.now()
         self._host = socket.gethostname()[:60]
-        self.id = f"{self._host}-{keyring.entropy.bytes(2).hex()}"
+        self.id = f"{self._host}-{keyring.entropy.bytes(8).hex()}"
+        #: How far our clock is from the one of the database, in words; empty while they agree.
+        self.clock_fault = ""
+        self._told: Node | None = None
+
+    async def follow(self) -> None:
+        """Read the stored keyring again. What changed is told at once, and that we are here every few seconds."""
+        await self._keyring.refresh()
+        told, now = self._told, self._keyring.clock.now()
+        is_fresh = told is not None and 0 <= now - told.seen_at < REPORT_EVERY_S * _MICROS
+        if told is None or not is_fresh or told.stamp != keyring_stamp(self._keyring):
+            await self._tell()
 
     async def report(self) -> None:
         """Read the stored keyring again, and tell the others what is known here."""
         await self._keyring.refresh()
-        await self._keyring.masters.try_others()
-        now = self._keyring.clock.now()
-        masters = self._keyring.masters
-        node = Node(
-            self.id, self._host, self._started_at, now, masters.usable, masters.fault, keyring_stamp(self._keyring)
-        )
-        await self._nodes.put_node(node, forget_before=now - FORGOTTEN_AFTER_S * _MICROS)
+        await self._tell()
 
     async def leave(self) -> None:
         """This process serves no more."""
@@ -65,18 +78,37 @@ class ThisNode:
             f"the server on {behind[0].host} cannot go along: {why}; what it would not understand is not in use"
         )
 
-    async def let_all_follow(self) -> None:
-        """Return when whoever serves has read the keyring as it is here, also one that looks dead by a clock that was
-        moved. Raises `Unavailable` as `wait_for_all`."""
-        await self.wait_for_all()
+    async def let_commits_end(self) -> None:
+        """Return when nothing is on its way any more that was signed or sealed with a key of before: what begins now,
+        the store refuses. Also nodes are waited for that look dead by a clock that was moved."""
         if any(node.id != self.id for node in await self._nodes.list_nodes()):
-            await self._sleep(REPORT_EVERY_S + 1)
+            await self._sleep(COMMITS_END_S)
 
     async def find_others(self) -> list[Node]:
         """The other processes that serve this database now."""
         now = self._keyring.clock.now()
         nodes = await self._nodes.list_nodes()
         return [node for node in nodes if node.id != self.id and abs(now - node.seen_at) < ALIVE_S * _MICROS]
+
+    async def _tell(self) -> None:
+        masters, clock = self._keyring.masters, self._keyring.clock
+        await masters.try_others()
+        now, stamp = clock.now(), keyring_stamp(self._keyring)
+        node = Node(self.id, self._host, self._started_at, now, masters.usable, masters.fault, stamp)
+        theirs = await self._nodes.put_node(node, forget_before=now - FORGOTTEN_AFTER_S * _MICROS)
+        self._told = node
+        if theirs is not None:
+            # It looked at its clock at some time between these two looks at ours.
+            self._compare(max(now - theirs, 0) or min(clock.now() - theirs, 0))
+
+    def _compare(self, ahead: int) -> None:
+        """Once, not every few seconds: a clock may be wrong for months. `ahead` in microseconds."""
+        was_off = bool(self.clock_fault)
+        off_s = abs(ahead) / _MICROS
+        where = "ahead of" if ahead > 0 else "behind"
+        self.clock_fault = f"{off_s:.1f} s {where} the database's" if off_s > CLOCK_OFF_MAX_S else ""
+        if self.clock_fault and not was_off:
+            log.warning("the clock of this machine is %s: codes, sessions and limits go by it", self.clock_fault)
 
     async def _find_behind(self, master: str) -> list[Node]:
         stamp = keyring_stamp(self._keyring)

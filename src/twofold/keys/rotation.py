@@ -40,7 +40,13 @@ class Rotation:
 
     async def make_data_key(self, reason: str) -> WrappedKey:
         """A new data key for everything that is sealed from now on; the one before only opens."""
-        return await self._replace("data", reason)
+        old = self._active("data")
+        is_done = await self._keyring.replace(old, reason)
+        # If another node made one at the same time, that is it.
+        new = self._active("data")
+        if is_done:
+            await self._record("key.rotated", {"purpose": "data", "from": old.id, "key": new.id, "reason": reason})
+        return new
 
     async def is_data_key_due(self) -> bool:
         """Whether the data key in use is 90 days old or has nearly sealed as often as it may."""
@@ -58,16 +64,20 @@ class Rotation:
         if 0 <= now - self._active("ticket").created_at <= TICKET_KEY_ROTATED_AFTER_S * _MICROS:
             return
         ended_before = now - TICKET_KEY_KEPT_S * _MICROS
+        announced = self._find_announced("ticket")
         old = [row for row in self._keyring.rows() if row.purpose == "ticket" and row.state == "decrypt_only"]
-        over = [row for row in old if row.retired_at < ended_before and row.created_at < ended_before]
-        await self._replace("ticket", "a day old", over=over)
+        over = [row for row in old if row != announced and max(row.retired_at, row.created_at) < ended_before]
+        await self.replace_signing_keys("a day old", purposes=("ticket",), over=over)
 
-    async def replace_signing_keys(self, reason: str) -> None:
-        """New keys for receipts, tickets and the codes of documents. Every server knows the new ones before any of them
-        is used; raises `Unavailable` if one does not come to know them, and they are not used then."""
+    async def replace_signing_keys(
+        self, reason: str, *, purposes: Sequence[KeyPurpose] = SIGNING, over: Sequence[WrappedKey] = ()
+    ) -> None:
+        """New keys for receipts, tickets and the codes of documents; keys that are `over` go. Every server knows the
+        new ones before any of them is used; raises `Unavailable` if one does not come to know them, and they are not
+        used then."""
         await self._keyring.refresh()
         announced, made = [], []
-        for purpose in SIGNING:
+        for purpose in purposes:
             # What was announced and then not used, because some server did not follow, is used now.
             waiting = self._find_announced(purpose)
             if waiting is None:
@@ -79,15 +89,17 @@ class Rotation:
         await self._node.wait_for_all()
         now = self._keyring.clock.now()
         changes: list[tuple[WrappedKey | None, WrappedKey]] = []
-        for row in announced:
-            old = self._active(row.purpose)
+        changes += [(row, msgspec.structs.replace(row, state="destroyed", wrapped=b"")) for row in over]
+        replaced = [self._active(row.purpose) for row in announced]
+        for row, old in zip(announced, replaced, strict=True):
             changes += [
                 (row, msgspec.structs.replace(row, state="active", empty_since=0)),
                 (old, msgspec.structs.replace(old, state="decrypt_only", retired_at=now, empty_since=0)),
             ]
         await self._change(changes)
-        for row in announced:
-            await self._record("key.rotated", {"purpose": row.purpose, "key": row.id, "reason": reason})
+        for row, old in zip(announced, replaced, strict=True):
+            told = {"purpose": row.purpose, "from": old.id, "key": row.id, "reason": reason}
+            await self._record("key.rotated", told)
 
     async def resume(self, reason: str) -> None:
         """Make the new keys that a rotation had still to make when it was stopped. Raises `Unavailable`."""
@@ -184,15 +196,6 @@ class Rotation:
 
     def _active(self, purpose: KeyPurpose) -> WrappedKey:
         return next(row for row in self._keyring.rows() if row.purpose == purpose and row.state == "active")
-
-    async def _replace(self, purpose: KeyPurpose, reason: str, *, over: Sequence[WrappedKey] = ()) -> WrappedKey:
-        """A new active key; if another node made one at the same time, that is it."""
-        old = self._active(purpose)
-        is_done = await self._keyring.replace(old, reason, over=over)
-        new = self._active(purpose)
-        if is_done:
-            await self._record("key.rotated", {"purpose": purpose, "from": old.id, "key": new.id, "reason": reason})
-        return new
 
     async def _change(self, changes: Sequence[tuple[WrappedKey | None, WrappedKey]]) -> None:
         if not await self._keyring.store.change_keys(changes):

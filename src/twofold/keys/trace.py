@@ -6,6 +6,7 @@ Kept here until `twofold.key_audit` writes it into the deployment's audit chain:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -37,6 +38,8 @@ class KeyTrace:
     def __init__(self) -> None:
         self._uses: list[KeyUse] = []
         self.counts: Counter[str] = Counter()
+        #: Told of each use as well; whoever counts elsewhere listens.
+        self.listener: Callable[[str], None] = lambda operation: None
         #: Uses that were dropped because too many waited; the next writing tells how many.
         self.lost = 0
         self._told: dict[tuple[str, ...], int] = {}
@@ -44,6 +47,7 @@ class KeyTrace:
     def note(self, use: KeyUse) -> None:
         """Remember one use."""
         self.counts[use.operation] += 1
+        self.listener(use.operation)
         if use.why and self._was_told(use):
             return
         self._uses.append(use)

@@ -33,11 +33,6 @@ class _Checked(msgspec.Struct, frozen=True):
     until: float
 
 
-class _Bucket(msgspec.Struct):
-    left: float
-    filled_at: float
-
-
 class Access:
     """Checks API keys. Belongs to one event loop; `clock` counts seconds from anywhere and never goes back."""
 
@@ -48,7 +43,6 @@ class Access:
         self._addresses = addresses
         self._clock = clock
         self._checked: dict[bytes, _Checked] = {}
-        self._buckets: dict[str, _Bucket] = {}
         self._warned: dict[str, float] = {}
 
     async def admit(self, authorization: bytes | None, scope: Scope) -> Application:
@@ -68,8 +62,10 @@ class Access:
                 # Alike for a wrong key: whoever tries a stolen one does not learn that it is good.
                 self._warn(checked.application, address, now)
                 raise unauthorized()
-        if checked.application.rate_per_s is not None:
-            self._spend(checked.application.id, checked.application.rate_per_s, now)
+        rate_per_s = checked.application.rate_per_s
+        if rate_per_s is not None and not await self._applications.spend(checked.application, rate_per_s):
+            detail = f"this key may make {rate_per_s} calls a second"
+            raise Problem(429, "throttled", detail, retry_after_s=1, ways=())
         return checked.application
 
     async def _check(self, authorization: bytes | None, now: float) -> _Checked:
@@ -80,17 +76,6 @@ class Access:
         if application is None:
             raise unauthorized()
         return _Checked(application, tuple(map(ipaddress.ip_network, application.networks)), now + REMEMBERED_S)
-
-    def _spend(self, application_id: str, rate_per_s: int, now: float) -> None:
-        bucket = self._buckets.get(application_id)
-        if bucket is None:
-            bucket = self._buckets[application_id] = _Bucket(rate_per_s, now)
-        bucket.left = min(rate_per_s, bucket.left + (now - bucket.filled_at) * rate_per_s)
-        bucket.filled_at = now
-        if bucket.left < 1:
-            detail = f"this key may make {rate_per_s} calls a second"
-            raise Problem(429, "throttled", detail, retry_after_s=1, ways=())
-        bucket.left -= 1
 
     def _warn(self, application: Application, address: str | None, now: float) -> None:
         if now - self._warned.get(application.id, -WARNED_EVERY_S) >= WARNED_EVERY_S:

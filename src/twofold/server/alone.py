@@ -1,7 +1,7 @@
 """One server for one database file: a second one would undo links and limits of the first without a word.
 
 The kernel lets the lock go with the process, also after `kill -9`. The command line needs none: it is made to work
-beside a server.
+beside a server. Nor does PostgreSQL, which any number of servers may use.
 """
 
 from __future__ import annotations

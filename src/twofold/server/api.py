@@ -222,7 +222,8 @@ class Api:
             problem = _as_problem(error, name)
             if problem.status == 403:
                 log.warning("refused %s: %s", name, problem.code)
-            self._services.metrics.throttled += problem.status == 429
+            if problem.status == 429:
+                self._services.metrics.count_throttled()
             status = problem.status
             body, headers = dump_problem(problem)
         await send({"type": "http.response.start", "status": status, "headers": headers})

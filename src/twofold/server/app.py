@@ -27,7 +27,7 @@ from twofold.server.api import Api
 from twofold.server.calls import Services
 from twofold.server.cookies import Cookies
 from twofold.server.hosts import Hosts
-from twofold.server.metrics import Metrics
+from twofold.server.metrics import Counts, Metrics
 from twofold.server.openapi import openapi_document
 from twofold.server.pages import page_routes
 from twofold.server.pages.failures import Failures
@@ -51,14 +51,18 @@ MACHINE_PATHS = frozenset(
 PROBE_PATHS = frozenset({b"/health/live", b"/health/ready", b"/metrics"})
 
 
-def create_app(deployment: Deployment, *, clock: Callable[[], float] = monotonic) -> ASGIApp:
-    """The application; `clock` counts the seconds of rates and of remembered keys."""
+def create_app(
+    deployment: Deployment, *, clock: Callable[[], float] = monotonic, counts: Counts | None = None
+) -> ASGIApp:
+    """The application; `clock` counts the seconds of rates and of remembered keys. What it counts goes to `counts`,
+    where other workers count too."""
     public_url = deployment.public_url
-    started_at, started = deployment.clock.now(), clock()
-    metrics = Metrics(
-        key_uses=lambda: deployment.keyring.masters.trace.counts,
-        clock_offset_s=lambda: (deployment.clock.now() - started_at) / MICROS_PER_S - (clock() - started),
-    )
+    metrics = Metrics(time_s=lambda: deployment.clock.now() / MICROS_PER_S - clock(), counts=counts)
+    trace = deployment.keyring.masters.trace
+    for operation, times in trace.counts.items():
+        metrics.count_key_use(operation, times)
+    trace.listener = metrics.count_key_use
+    deployment.engine.tally = metrics
     addresses = Addresses(deployment.settings.proxy_networks)
     api = Api(
         Services(deployment.verifier, deployment.store, metrics, public_url),

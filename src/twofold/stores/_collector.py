@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Generic, TypeVar, cast
 
@@ -71,12 +72,55 @@ class Attempt(Task[Decision]):
         self.decide = decide
 
 
-class Collector:
-    """The waiting tasks, lane by lane. Lanes take turns, so that one hot account cannot crowd out the others."""
+class Waiting:
+    """The waiting tasks, lane by lane. Lanes take turns, so that one hot account cannot crowd out the others.
+
+    Used by one thread at a time.
+    """
 
     def __init__(self) -> None:
         self._lanes: OrderedDict[str | None, deque[Task[object]]] = OrderedDict()
         self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, task: Task[T]) -> None:
+        """Let the task wait; raises `Busy` when too many do, in its lane or in all."""
+        lane = self._lanes.get(task.lane)
+        if lane is not None and task.lane is not None and len(lane) >= WAITING_PER_ACCOUNT_MAX:
+            raise Busy(per_account=True)
+        if self._count >= WAITING_MAX:
+            raise Busy
+        if lane is None:
+            lane = self._lanes[task.lane] = deque()
+        lane.append(cast(Task[object], task))
+        self._count += 1
+
+    def take(self, most: int = BATCH_MAX, *, but: AbstractSet[str] = frozenset()) -> list[Task[object]]:
+        """What waits now, at most so much, without the callers that went away. The lanes of `but` go on waiting, and
+        are the first ones the next time."""
+        batch: list[Task[object]] = []
+        left = {name: self._lanes.pop(name) for name in but if name in self._lanes}
+        while self._lanes and len(batch) < most:
+            name, lane = self._lanes.popitem(last=False)
+            task = lane.popleft()
+            self._count -= 1
+            if lane:
+                self._lanes[name] = lane
+            if not task.future.cancelled():
+                batch.append(task)
+        for name, lane in left.items():
+            self._lanes[name] = lane
+            self._lanes.move_to_end(name, last=False)
+        return batch
+
+
+class Collector:
+    """What waits for a thread, put there by callers on any event loop."""
+
+    def __init__(self) -> None:
+        self._waiting = Waiting()
         self._waking: set[asyncio.AbstractEventLoop] = set()
         self._is_closed = False
         self._changed = threading.Condition()
@@ -86,15 +130,7 @@ class Collector:
         with self._changed:
             if self._is_closed:
                 raise Unavailable("the store is closed")
-            lane = self._lanes.get(task.lane)
-            if lane is not None and task.lane is not None and len(lane) >= WAITING_PER_ACCOUNT_MAX:
-                raise Busy(per_account=True)
-            if self._count >= WAITING_MAX:
-                raise Busy
-            if lane is None:
-                lane = self._lanes[task.lane] = deque()
-            lane.append(cast(Task[object], task))
-            self._count += 1
+            self._waiting.put(task)
         loop = task.future.get_loop()
         if loop not in self._waking:
             # Not at once but after the callbacks that are ready now: what they bring goes into the same batch.
@@ -108,22 +144,11 @@ class Collector:
             self._changed.notify()
 
     def take(self) -> list[Task[object]] | None:
-        """What waits now, at most 256, without the callers that went away; None once closed and empty. Blocks."""
+        """What waits now, as `Waiting.take`; None once closed and empty. Blocks."""
         with self._changed:
-            while not self._count and not self._is_closed:
+            while not self._waiting and not self._is_closed:
                 self._changed.wait()
-            if not self._count:
-                return None
-            batch: list[Task[object]] = []
-            while self._count and len(batch) < BATCH_MAX:
-                name, lane = self._lanes.popitem(last=False)
-                task = lane.popleft()
-                self._count -= 1
-                if lane:
-                    self._lanes[name] = lane
-                if not task.future.cancelled():
-                    batch.append(task)
-            return batch
+            return self._waiting.take() if self._waiting else None
 
     def close(self) -> None:
         """Nothing more may wait; what waits already is still taken."""

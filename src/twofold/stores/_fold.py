@@ -13,7 +13,7 @@ import msgspec
 
 from twofold.core.account import Account
 from twofold.core.audit import EventRow
-from twofold.core.codec import Codec, StoredAccount, Tombstone
+from twofold.core.codec import Codec, StoredAccount, Tombstone, signer_of
 from twofold.core.decision import EndSessions, OpenSession
 from twofold.core.session import SESSIONS_MAX, StoredSession
 from twofold.core.settlement import Decide, Settlement, Standing, load_standing, settle
@@ -29,20 +29,34 @@ Summary = tuple[str, str, str, int]
 
 class Changes(msgspec.Struct):
     """What a batch writes: the last row of each account with what it holds, all events in order, and the settlements
-    that do more than that (effects, deletions) in order."""
+    that do more than that (effects, deletions) in order. `keys` are those that it stands on: they were active."""
 
     rows: dict[str, tuple[StoredAccount, Account | Tombstone | None]] = {}
     events: list[EventRow] = []
     further: list[Settlement] = []
+    keys: set[str] = set()
 
 
 def settle_sealed(standing: Standing, decide: Decide, codec: Codec, active_keys: AbstractSet[str]) -> Settlement:
-    """`settle`, and raise `KeyRetired` when the decision seals with a key that is not in `active_keys` any more."""
+    """`settle`, and raise `KeyRetired` when the decision seals, or its row is signed, with a key of the keyring that is
+    not in `active_keys` any more.
+
+    So no walk over all accounts leaves behind what a server wrote that had not heard of the new key. The sessions of a
+    decision are signed after its row: with the same key or a newer one.
+    """
     settlement = settle(standing, decide, codec)
-    for key_id in settlement.decision.sealed_with:
+    for key_id in keys_of(settlement):
         if key_id not in active_keys:
             raise KeyRetired(key_id)
     return settlement
+
+
+def keys_of(settlement: Settlement) -> tuple[str, ...]:
+    """The keys of the keyring that must be active when this is committed."""
+    sealed_with = settlement.decision.sealed_with
+    signer = signer_of(settlement.row) if settlement.row is not None else ""
+    # Each id in a keyring begins with its purpose: a code under any other name is not of one.
+    return (*sealed_with, signer) if signer.startswith("integrity-") else sealed_with
 
 
 def fold(
@@ -75,6 +89,7 @@ def fold(
         if settlement.row is not None:
             changes.rows[account_id] = (settlement.row, settlement.standing.state)
             changes.events += settlement.events
+            changes.keys.update(keys_of(settlement))
             if settlement.effects or settlement.is_deletion:
                 changes.further.append(settlement)
     return changes

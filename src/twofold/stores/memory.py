@@ -64,7 +64,7 @@ class MemoryStore:
         """How accounts are encoded and checked from now on."""
         self._codec = codec
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Take no more attempts."""
         self._is_closed = True
 

@@ -6,6 +6,7 @@ keyring, so `use_codec` comes before the first of them.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -111,14 +112,14 @@ class SqliteStore:
         """How accounts are encoded and checked from now on."""
         self._writer.codec = codec
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Commit and answer what waits, then end the threads. A copy of the store in a forked child is left alone."""
         if self._is_closed or os.getpid() != self._process:
             return
         self._is_closed = True
         self._reader.close()
         self._lister.close()
-        self._writer.close()
+        await asyncio.to_thread(self._writer.close)
 
     async def transact(self, account_id: str, decide: Callable[[Account | None], Decision]) -> Decision:
         self._check_usable()

@@ -12,7 +12,6 @@ from twofold.engine import Caller
 from twofold.errors import InvalidInput
 from twofold.server import wire
 from twofold.server.calls import Reply, Request, Services, find_party
-from twofold.server.metrics import Metrics
 from twofold.server.problems import throttled
 
 ADDRESS_MAX = 64
@@ -31,7 +30,7 @@ async def verify(services: Services, request: Request[wire.VerifyBody]) -> Reply
         binding=body.binding,
         caller=_from_where(request.caller, body.context),
     )
-    return 200, _count(services.metrics, outcome, body.factor or "any")
+    return 200, _show(outcome)
 
 
 async def open_challenge(services: Services, request: Request[wire.ChallengeBody]) -> Reply:
@@ -64,7 +63,7 @@ async def answer_challenge(services: Services, request: Request[wire.ChallengeAn
         binding=body.binding,
         caller=_from_where(request.caller, body.context),
     )
-    shown = _count(services.metrics, outcome, "webauthn")
+    shown = _show(outcome)
     if isinstance(shown, wire.VerifiedAnswer):
         asked = services.verifier.passkeys.read_challenge(body.challenge)
         shown = msgspec.structs.replace(shown, account_id=asked.account_id)
@@ -80,19 +79,10 @@ async def redeem_receipt(services: Services, request: Request[wire.RedeemBody]) 
     return 200, wire.show_redeemed(redeemed)
 
 
-def _count(
-    metrics: Metrics, outcome: Verified | Rejected | Throttled, factor: str
-) -> wire.VerifiedAnswer | wire.RejectedAnswer:
-    """How an answer ended, counted; raises `Problem` for one that was not judged."""
-    match outcome:
-        case Verified():
-            metrics.count_verification(outcome.factor, "verified")
-            metrics.recoveries += outcome.factor == "recovery_codes"
-        case Rejected(reason=reason):
-            metrics.count_verification(factor, reason)
-        case Throttled():
-            metrics.count_verification(factor, "throttled")
-            raise throttled(outcome)
+def _show(outcome: Verified | Rejected | Throttled) -> wire.VerifiedAnswer | wire.RejectedAnswer:
+    """How an answer ended; raises `Problem` for one that was not judged."""
+    if isinstance(outcome, Throttled):
+        raise throttled(outcome)
     return wire.show_outcome(outcome)
 
 

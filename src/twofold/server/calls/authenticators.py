@@ -88,7 +88,6 @@ async def _import_authenticator(services: Services, request: Request[wire.Authen
     confirmed = await services.verifier.accounts.import_authenticator(
         request.account_id, body.factor, otp, label=body.label or "", caller=request.caller
     )
-    services.metrics.enrollments += 1
     return 201, wire.EnrollmentAnswer(id=confirmed.id, factor=body.factor, state="active")
 
 
@@ -112,7 +111,6 @@ async def confirm_authenticator(services: Services, request: Request[wire.Confir
         raise InvalidInput("code" if body.code is None else "credential", "either code or credential")
     match outcome:
         case Confirmed(id=authenticator_id, recovery_codes=codes):
-            services.metrics.enrollments += 1
             return 200, wire.ConfirmedAnswer(id=authenticator_id, recovery_codes=codes or msgspec.UNSET)
         case Rejected(reason=reason, retry_after_s=wait):
             detail = "this does not confirm the authenticator; it stays pending"

@@ -1,0 +1,154 @@
+"""A connection of the writer's own: opened when it is needed, anew when it was lost, and honest about commits.
+
+A commit whose answer does not come is `OutcomeUnknown`. So is one that the server itself doubts: it says so with a
+warning when a wait for a synchronous standby was cut short, and reports success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import TypeVar
+
+import asyncpg
+
+from twofold.errors import OutcomeUnknown, Unavailable
+from twofold.stores._postgres_connection import (
+    DATABASE_ERRORS,
+    PATIENCE_S,
+    STATEMENT_TIMEOUT_S,
+    Connection,
+    connect,
+    is_lost,
+    is_rolled_back,
+    is_stale,
+    patiently,
+    translate,
+)
+from twofold.stores._postgres_schema import check_schema
+
+#: The server ends a statement after `STATEMENT_TIMEOUT_S`, but it may wait for a standby as long as that takes.
+ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 2
+_UNCONFIRMED = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE application_name = 'twofold' AND usename = current_user AND wait_event = 'SyncRep'"""
+
+T = TypeVar("T")
+
+
+class Confirmation:
+    """What the lines of one writer tell each other: whether somebody waits for a commit that is not confirmed."""
+
+    def __init__(self) -> None:
+        self.is_awaited = False
+
+
+class Line:
+    """One connection after the other; for one caller at a time."""
+
+    def __init__(self, url: str, confirmation: Confirmation) -> None:
+        self._url = url
+        self._confirmation = confirmation
+        self._connection: Connection | None = None
+        self._is_away = False
+        self._is_doubtful = False
+
+    async def connection(self) -> Connection:
+        """The connection that is open, or a new one; raises what asyncpg raises, and `Unavailable`."""
+        if self._connection is None or self._connection.is_closed():
+            connection = await connect(self._url)
+            try:
+                await check_schema(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            connection.add_log_listener(self._note)
+            self._connection = connection
+        # Each commit that nobody confirms keeps a connection of the server: not one more until those are through.
+        if self._confirmation.is_awaited:
+            if await self._connection.fetchval(_UNCONFIRMED):
+                raise Unavailable("the database waits for a standby that does not answer")
+            self._confirmation.is_awaited = False
+        return self._connection
+
+    async def patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work, again where it is known that nothing was done, until patience is over: `Unavailable`. Once a
+        database has been away for so long, the next try is the only one."""
+        failure: Exception = Unavailable("the database cannot be used")
+        async for _ in patiently(0 if self._is_away else PATIENCE_S):
+            try:
+                with self._deadline():
+                    result = await work()
+            except Exception as error:
+                if is_stale(error):
+                    self._drop()
+                if not is_lost(error) and not is_rolled_back(error):
+                    raise
+                failure = translate(error)
+            else:
+                self._is_away = False
+                return result
+        self._is_away = True
+        raise failure
+
+    async def committing(self, statement: Awaitable[T]) -> T:
+        """The result of a statement that commits; raises `OutcomeUnknown` unless the server confirms it."""
+        self._is_doubtful = False
+        try:
+            result = await statement
+        except Exception as error:
+            if not is_lost(error):
+                raise
+            self._drop()
+            raise OutcomeUnknown(f"the connection to the database was lost: {translate(error)}") from None
+        if self._is_doubtful:
+            raise OutcomeUnknown("the database did not wait for its standby")
+        return result
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Commits at the end of the block, and rolls back when something is raised in it."""
+        connection = await self.connection()
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            yield connection
+        except BaseException:
+            # Where that is impossible the server does it: the connection is gone.
+            with suppress(*DATABASE_ERRORS):
+                await transaction.rollback()
+            raise
+        await self.committing(transaction.commit())
+
+    async def close(self) -> None:
+        """Let the connection go, after what is under way."""
+        if self._connection is not None and not self._connection.is_closed():
+            with suppress(*DATABASE_ERRORS):
+                await self._connection.close(timeout=ANSWER_TIMEOUT_S)
+        self._connection = None
+
+    @contextmanager
+    def _deadline(self) -> Iterator[None]:
+        """Inside, the connection is cut when no answer comes for too long.
+
+        It is cut and not canceled: a commit that waits for its standby would become visible by that, and might be lost.
+        """
+
+        def cut() -> None:
+            self._confirmation.is_awaited = True
+            self._drop()
+
+        timer = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, cut)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _note(self, _connection: object, message: asyncpg.PostgresLogMessage) -> None:
+        self._is_doubtful = self._is_doubtful or isinstance(message, asyncpg.PostgresWarning)
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
