@@ -64,7 +64,17 @@ def _other(number: int, code: str) -> tuple[str, dict[str, str]]:
     return "/verify", {"account": account_id(number), "code": code}
 
 
-REQUESTS: dict[str, Callable[[int, str], tuple[str, dict[str, str]]]] = {"twofold": _twofold, "other": _other}
+def _privacyidea(number: int, code: str) -> tuple[str, dict[str, str]]:
+    return "/validate/check", {"serial": account_id(number), "pass": code}
+
+
+REQUESTS: dict[str, Callable[[int, str], tuple[str, dict[str, str]]]] = {
+    "twofold": _twofold,
+    "other": _other,
+    "privacyidea": _privacyidea,
+}
+#: What an answer says if the code was accepted.
+ACCEPTED = (b'"verified":true', b'"status":true,"value":true')
 
 
 class Connection(asyncio.Protocol):
@@ -104,7 +114,7 @@ class Connection(asyncio.Protocol):
         if not separator or len(body) < _content_length(head):
             return
         self._times.append(time.perf_counter() - self._began)
-        if b'"verified":true' not in body.replace(b" ", b""):
+        if not any(sign in body.replace(b" ", b"") for sign in ACCEPTED):
             self.done.set_exception(AssertionError(self._received.decode()))
             return
         self._received = b""

@@ -26,7 +26,6 @@ from twofold.core.decision import Verified
 #: How many verifications are in flight, and how many are measured at once.
 COUNTS = {1: 1_500, 16: 6_000, 64: 8_000, 256: 8_000}
 GOAL_AT = 64
-LOGGED_COUNT = 10_000
 
 
 def measure(*, accounts: int, rounds: int) -> list[Figure]:
@@ -36,8 +35,9 @@ def measure(*, accounts: int, rounds: int) -> list[Figure]:
     with cluster.running() as server, tempfile.TemporaryDirectory() as folder:
         everybody = crowd.gather(server, Path(folder), accounts=accounts)
         asyncio.run(copy_tables(everybody.url))
-        rates = uvloop.run(_measure(everybody, rounds))
-        logged = uvloop.run(_measure_log(everybody, server))
+        phones = everybody.phones()
+        rates = uvloop.run(_measure(everybody, phones, rounds))
+        logged = uvloop.run(_measure_log(everybody, phones, server))
     return [*_figures(rates), *logged]
 
 
@@ -50,8 +50,7 @@ class Rates(NamedTuple):
     alone: list[float]
 
 
-async def _measure(everybody: Crowd, rounds: int) -> dict[int, Rates]:
-    phones = everybody.phones()
+async def _measure(everybody: Crowd, phones: Phones, rounds: int) -> dict[int, Rates]:
     settings = everybody.settings
     rates = {in_flight: Rates([], [], [], []) for in_flight in COUNTS}
     async with AsyncExitStack() as stack:
@@ -86,24 +85,20 @@ async def _rate(deployment: Deployment, phones: Phones, in_flight: int, count: i
     return count / (time.perf_counter() - began)
 
 
-async def _measure_log(everybody: Crowd, server: PostgresServer) -> list[Figure]:
-    phones = everybody.phones()
+async def _measure_log(everybody: Crowd, phones: Phones, server: PostgresServer) -> list[Figure]:
+    """Bytes of log for each, when all pages that are touched have been written whole since the last checkpoint."""
     deployment = await open_deployment(everybody.settings)
+    figures = []
     try:
-        return [
-            Figure(f"{what}, {in_flight} in flight", await _logged(deployment, phones, in_flight, server), "B")
-            for what, in_flight in (("log of a verification", 1), ("log of a verification", GOAL_AT))
-        ]
+        with cluster.without_page_images(server):
+            for in_flight in (1, GOAL_AT):
+                wal, count = cluster.Wal(server), COUNTS[in_flight]
+                await _rate(deployment, phones, in_flight, count)
+                name = f"written to the log for each, {in_flight} in flight"
+                figures.append(Figure(name, wal.written() / count, "B"))
     finally:
         await deployment.close()
-
-
-async def _logged(deployment: Deployment, phones: Phones, in_flight: int, server: PostgresServer) -> float:
-    """Bytes of log for each, when all that is touched has been touched since the last checkpoint."""
-    with cluster.without_page_images(server):
-        wal = cluster.Wal(server)
-        await _rate(deployment, phones, in_flight, LOGGED_COUNT)
-        return wal.written() / LOGGED_COUNT
+    return figures
 
 
 def _figures(rates: dict[int, Rates]) -> list[Figure]:

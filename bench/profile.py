@@ -7,12 +7,11 @@ counted that only waits.
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
 
@@ -25,6 +24,7 @@ from bench import cluster, crowd
 from bench.crowd import Crowd
 from bench.figures import Figure, as_text
 from bench.load import Load
+from bench.servers import processor_s
 from bench.stopwatch import OUTSIDE, Stopwatch
 from twofold.bootstrap import open_deployment
 from twofold.core import settlement
@@ -85,10 +85,10 @@ async def _measure(everybody: Crowd, server: PostgresServer, rounds: int) -> lis
         with everybody.load(port) as load:
             await _run(load)
             for _ in range(rounds):
-                node_began, database_began = time.process_time(), _time_of(server)
+                node_began, database_began = time.process_time(), processor_s(server.pid)
                 await _run(load)
                 node.append((time.process_time() - node_began) * 1e6 / COUNT)
-                database.append((_time_of(server) - database_began) * 1e6 / COUNT)
+                database.append((processor_s(server.pid) - database_began) * 1e6 / COUNT)
             stopwatch = Stopwatch()
             for part, places in PARTS.items():
                 for owner, name in places:
@@ -135,17 +135,6 @@ async def _serving(everybody: Crowd) -> AsyncIterator[int]:
             server.should_exit = True
             await serving
             await deployment.close()
-
-
-def _time_of(server: PostgresServer) -> float:
-    """The processor time of the processes of a server, in seconds; those that have ended do not count."""
-    ticks = 0
-    for file in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            _, _, fields = file.read_text().rpartition(")")
-            _, parent, *_ = fields.split()
-            ticks += sum(map(int, fields.split()[11:13])) if int(parent) == server.pid else 0
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,8 +55,8 @@ def twofold(data_dir: Path, *, database_url: str | None = None, workers: int = 1
 @contextmanager
 def bare() -> Iterator[Server]:
     """Starlette on uvicorn, doing nothing."""
-    port = _free_port()
-    with _other([sys.executable, "-m", "bench.bare", str(port)], port) as server:
+    port = free_port()
+    with other([sys.executable, "-m", "bench.bare", str(port)], port) as server:
         yield server
 
 
@@ -64,16 +64,17 @@ def bare() -> Iterator[Server]:
 def tutorial(accounts: int) -> Iterator[Server]:
     """Flask and pyotp under gunicorn: one worker that keeps connections, with the most threads that its manual advises
     (four for each processor; with fewer it was slower here)."""
-    port = _free_port()
+    port = free_port()
     threads = str(4 * (os.cpu_count() or 1))
     command = [sys.executable, "-m", "gunicorn", "--workers", "1", "--threads", threads, "--log-level", "error"]
     command += ["--worker-connections", "1000", "--keep-alive", "30", "--bind", f"127.0.0.1:{port}"]
-    with _other([*command, "bench.tutorial:app"], port, {"ACCOUNTS": str(accounts)}) as server:
+    with other([*command, "bench.tutorial:app"], port, {"ACCOUNTS": str(accounts)}) as server:
         yield server
 
 
 @contextmanager
-def _other(command: Sequence[str], port: int, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+def other(command: Sequence[str], port: int, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """Any server that listens on that port when it has started."""
     began = time.perf_counter()
     with subprocess.Popen(command, env={**os.environ, **(environment or {})}) as process:
         try:
@@ -86,12 +87,24 @@ def _other(command: Sequence[str], port: int, environment: Mapping[str, str] | N
             process.terminate()
 
 
+def processor_s(pid: int) -> float:
+    """The processor time of a process and of its children, in seconds; children that have ended do not count."""
+    ticks = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = file.read_text().rpartition(")")[2].split()
+            parent, user, system = int(fields[1]), int(fields[11]), int(fields[12])
+            ticks += user + system if pid in (parent, int(file.parent.name)) else 0
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def _listens(port: int) -> bool:
     with socket.socket() as tried:
         return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

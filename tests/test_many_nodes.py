@@ -13,8 +13,10 @@ from tests.deployments import add_phone
 from tests.kit import Phone, RepeatableEntropy, SetClock, wrong_code
 
 from twofold.bootstrap import Deployment, open_deployment
+from twofold.clocks import SystemClock
 from twofold.config import Settings
 from twofold.core.attempt import Context
+from twofold.core.clock import in_seconds
 from twofold.core.codec import signer_of
 from twofold.core.decision import Rejected, Verified
 from twofold.core.idempotency import IdempotencyKey
@@ -26,9 +28,10 @@ from twofold.keys.node import CLOCK_OFF_MAX_S, keyring_stamp
 from twofold.keys.rotation import TICKET_KEY_ROTATED_AFTER_S
 from twofold.networks import READ_EVERY_MS
 from twofold.server.access import REMEMBERED_S
-from twofold.server.app import create_app
+from twofold.server.app import CLOCK_IS_OFF, create_app
 from twofold.sign_in import Guest
 from twofold.sign_in_limits import NAME_NETWORK_PER_WINDOW, TooMany
+from twofold.stores.sqlite import SqliteStore
 from twofold.upkeep import RENEW_EVERY_S, KeyUpkeep
 
 PASSWORD = "correct horse battery"
@@ -297,6 +300,17 @@ async def test_servers_follow_each_other_while_they_serve(nodes: Nodes) -> None:
     assert len(await one.store.list_nodes()) == 2
 
 
+async def test_a_node_that_stood_still_through_a_rotation_reads_what_was_written_since_and_raises_no_alarm(
+    nodes: Nodes,
+) -> None:
+    phone = await nodes.add_alice()
+    await nodes.one.deployment.rotation.replace_signing_keys("test")
+    token = await nodes.one.sign_in(phone)
+    assert isinstance(await nodes.other.find(token), tuple)
+    assert (await nodes.other.verifier.accounts.get("alice")).state == "active"
+    assert list(await nodes.one.deployment.administration.latest_alarms()) == []
+
+
 # Jobs.
 
 
@@ -361,6 +375,19 @@ async def test_a_receipt_that_one_node_has_forgotten_is_not_redeemed_by_one_whos
     await nodes.one.verifier.accounts.record_event("alice", "enabled")
     with pytest.raises(Refused):
         await nodes.other.verifier.redeem(receipt, purpose="pay")
+
+
+async def test_a_server_knows_how_far_its_clock_is_from_that_of_the_database(nodes: Nodes) -> None:
+    node, store = nodes.one.deployment.node, nodes.one.deployment.store
+    await node.report()
+    has_clock = not isinstance(store, SqliteStore)
+    # The clock of these tests stands still, long ago.
+    assert node.clock_fault.endswith("s behind the database's") == has_clock
+    (told,) = await store.list_nodes()
+    theirs = await store.put_node(told, forget_before=0)
+    assert (theirs is not None and abs(theirs - SystemClock().now()) < in_seconds(CLOCK_OFF_MAX_S)) == has_clock
+    ready = (await nodes.one.http.get("/health/ready")).json()
+    assert ready == {"status": "ready", **({"clock": CLOCK_IS_OFF} if has_clock else {})}
 
 
 async def test_a_clock_that_is_off_by_ten_minutes_refuses_codes_and_is_said_once(

@@ -51,6 +51,7 @@ PREPARE_AGAIN = (Stale, NeedsRecoveryCodes)
 #: The events of an authenticator that became active.
 ENROLLED = ("authenticator.added", "authenticator.imported")
 
+T = TypeVar("T")
 Unjudged = TypeVar("Unjudged", Rejected, Throttled)
 
 log = logging.getLogger("twofold")
@@ -134,8 +135,17 @@ class Engine:
 
     async def load(self, account_id: str) -> Account | None:
         """The account as it counts now, for reading only; raises `TamperedRecord`."""
-        account = await self.accounts.load(account_id)
+        account = await self.read(lambda: self.accounts.load(account_id))
         return account and without_expired(account, self.clock.now())
+
+    async def read(self, look: Callable[[], Awaitable[T]]) -> T:
+        """What `look` finds. Raises `TamperedRecord` if that is under none of the keys that are stored now: one that
+        is not known here may be another process's, which began to use it while this one stood still."""
+        try:
+            return await look()
+        except TamperedRecord:
+            await self.keys.refresh()
+            return await look()
 
     def begin(self, account_id: str, caller: Caller) -> Call:
         """Time and randomness for one try."""

@@ -73,7 +73,7 @@ class SignIn:
         """The session of a token with its account, or why it counts no more; None for a token that names none."""
         digest, now = digest_token(token), self._engine.clock.now()
         try:
-            session = await self._sessions.find_session(digest)
+            session = await self._engine.read(lambda: self._sessions.find_session(digest))
         except TamperedRecord as tampered:
             await self._engine.raise_alarm("", tampered)
             return None

@@ -9,7 +9,9 @@ attempt was told as a line `TAG ENDING`. Of each account one attempt is always u
 import asyncio
 import itertools
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -199,8 +201,9 @@ async def counting_process(
         await reading
     finally:
         reading.cancel()
+        # `process.kill` looks whether it has ended, and then nobody else learns of it.
         with suppress(ProcessLookupError):
-            process.kill()
+            os.kill(process.pid, signal.SIGKILL)
         await process.wait()
 
 

@@ -52,6 +52,7 @@ class Proxy:
         self._links.add(link)
         with suppress(OSError):
             await asyncio.gather(link.forward(near), link.answer(far))
+        link.cut()
         self._links.discard(link)
 
 

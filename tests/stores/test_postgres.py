@@ -203,6 +203,22 @@ async def test_nobody_waits_for_an_account_that_somebody_holds(
     assert [counted(await calls[n]) for n in (0, 2)] == [2, 3]
 
 
+async def test_nobody_is_forgotten_behind_many_accounts_that_somebody_holds(
+    store: PostgresStore, elsewhere: "asyncpg.Connection[Any]"
+) -> None:
+    held, free = ([f"{kind}-{n}" for n in range(many)] for kind, many in (("held", 80), ("free", 20)))
+    await asyncio.gather(*(store.transact(name, count(name)) for name in held))
+    async with elsewhere.transaction():
+        await elsewhere.execute("SELECT FROM twofold.accounts FOR UPDATE")
+        aside = [asyncio.ensure_future(store.transact(name, count(name))) for name in held]
+        await store.transact("marker", look)
+        aside += [asyncio.ensure_future(store.transact(name, count(name))) for name in held]
+        async with asyncio.timeout(10):
+            results = await asyncio.gather(*(store.transact(name, count(name)) for name in free))
+        assert list(map(counted, results)) == [1] * 20
+    await asyncio.gather(*aside, return_exceptions=True)
+
+
 async def test_who_holds_an_account_for_too_long_makes_it_busy_and_no_other(
     store: PostgresStore, elsewhere: "asyncpg.Connection[Any]"
 ) -> None:

@@ -5,6 +5,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -206,6 +207,19 @@ async def test_a_server_that_follows_its_successor_is_not_taken_for_the_one_that
             assert await ledger.next_from_everybody() < BACK_S_MAX
             # Also for whoever has no connection yet.
             await asyncio.to_thread(standby.sql, END_CONNECTIONS)
+            assert await ledger.next_from_everybody() < BACK_S_MAX
+        await ledger.check(both)
+
+
+async def test_an_address_that_says_nothing_hides_none_behind_it(
+    postgres_server: PostgresServer, postgres_url: str, ledger: Ledger
+) -> None:
+    # As that of a machine without power.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        both = at_port(postgres_url, postgres_server, f"{port},127.0.0.1:{postgres_server.port}")
+        async with counting(ledger, both):
+            await asyncio.to_thread(postgres_server.sql, END_CONNECTIONS)
             assert await ledger.next_from_everybody() < BACK_S_MAX
         await ledger.check(both)
 

@@ -41,6 +41,7 @@ from twofold.server.words import Sentence, Words
 API_BEGINNING = b"/api/"
 STATIC_BEGINNING = b"/static/"
 KEYS_NOT_OPENED = "the key provider does not open the keys; the log says more"
+CLOCK_IS_OFF = "differs from the database's; the log says by how much"
 KEYS_IN_MEMORY = "does not answer; what is in memory serves for a while, and the log says for how long"
 OPENAPI_PATHS = ("/api/v1/openapi.json", "/openapi.json")
 #: For machines: answered under every name of this host, while pages have one address.
@@ -145,8 +146,13 @@ def _open_routes(deployment: Deployment, metrics: Metrics) -> list[Route]:
             detail = KEYS_NOT_OPENED if is_about_keys else str(error)
             body, headers = dump_problem(Problem(503, "unavailable", detail, retry_after_s=1))
             return _raw_response(503, body, headers)
-        fault = deployment.keyring.fault and KEYS_IN_MEMORY
-        return JSONResponse({"status": "ready", "key_provider": fault} if fault else {"status": "ready"})
+        told = {"status": "ready"}
+        if deployment.keyring.fault:
+            told["key_provider"] = KEYS_IN_MEMORY
+        if deployment.node.clock_fault:
+            # Not refused: it may be the database's clock that is wrong, and all servers would be away.
+            told["clock"] = CLOCK_IS_OFF
+        return JSONResponse(told)
 
     async def show_metrics(_: Request) -> Response:
         text, content_type = metrics.dump()

@@ -37,7 +37,8 @@ _NOTE_UNWRAP = "UPDATE twofold.keyring SET unwrapped_at = $2 WHERE id = $1 AND u
 _FORGET_NODES = "DELETE FROM twofold.nodes WHERE seen_at < $1"
 _PUT_NODE = """
     INSERT INTO twofold.nodes (id, seen_at, document) VALUES ($1, $2, $3)
-    ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, document = excluded.document"""
+    ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, document = excluded.document
+    RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"""
 
 
 class _NotAsExpected(Exception):
@@ -80,10 +81,10 @@ async def note_unwraps(connection: Connection, at: Mapping[str, int]) -> None:
     await connection.executemany(_NOTE_UNWRAP, sorted(at.items()))
 
 
-async def put_node(connection: Connection, node: Node, *, forget_before: int) -> None:
+async def put_node(connection: Connection, node: Node, *, forget_before: int) -> int:
     """Two statements that commit by themselves: nodes that report at the same moment do not wait for each other."""
     await connection.execute(_FORGET_NODES, forget_before)
-    await connection.execute(_PUT_NODE, node.id, node.seen_at, msgspec.json.encode(node))
+    return int(await connection.fetchval(_PUT_NODE, node.id, node.seen_at, msgspec.json.encode(node)))
 
 
 def read_nodes(rows: Sequence[Any]) -> list[Node]:

@@ -278,9 +278,12 @@ class PostgresStore:
         self._check_usable()
         await self._connections.repeat(lambda connection: keys.note_unwraps(connection, at))
 
-    async def put_node(self, node: Node, *, forget_before: int) -> None:
+    async def put_node(self, node: Node, *, forget_before: int) -> int:
+        """Gives back the time by the database's clock."""
         self._check_usable()
-        await self._connections.repeat(lambda connection: keys.put_node(connection, node, forget_before=forget_before))
+        return await self._connections.repeat(
+            lambda connection: keys.put_node(connection, node, forget_before=forget_before)
+        )
 
     async def list_nodes(self) -> Sequence[Node]:
         return keys.read_nodes(await self._read("SELECT document FROM twofold.nodes ORDER BY id"))

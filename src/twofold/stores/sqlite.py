@@ -157,6 +157,8 @@ class SqliteStore:
         search: str | None = None,
         stops_by: int | None = None,
     ) -> Sequence[StoredAccount]:
+        if search is not None and "\0" in search:
+            return []  # SQLite takes a pattern to end there; no id has it
         narrowed = after, limit, state, factor, role, None if search is None else _glob(search)
         found = self._list(_PAGE, *narrowed) if stops_by is None else self._list(_PAGE_STOPPING, *narrowed, stops_by)
         return [StoredAccount(*row) for row in await found]
