@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -20,12 +21,15 @@ from bench.crowd import Crowd
 from bench.figures import Figure, ratio
 from bench.pgbench import PlainTransactions, copy_tables, pgbench_rate
 from bench.population import Phones, account_id
+from bench.servers import processor_s
 from twofold.bootstrap import Deployment, open_deployment
 from twofold.core.decision import Verified
 
 #: How many verifications are in flight, and how many are measured at once.
 COUNTS = {1: 1_500, 16: 6_000, 64: 8_000, 256: 8_000}
 GOAL_AT = 64
+GOAL = 1.5
+OURS, PGBENCH, PLAIN, ALONE = "engine", "pgbench", "a transaction for each attempt", "engine with BATCH=off"
 
 
 def measure(*, accounts: int, rounds: int) -> list[Figure]:
@@ -34,41 +38,51 @@ def measure(*, accounts: int, rounds: int) -> list[Figure]:
         return []
     with cluster.running() as server, tempfile.TemporaryDirectory() as folder:
         everybody = crowd.gather(server, Path(folder), accounts=accounts)
-        asyncio.run(copy_tables(everybody.url))
         phones = everybody.phones()
-        rates = uvloop.run(_measure(everybody, phones, rounds))
+        asyncio.run(copy_tables(everybody.url))
+        speeds = uvloop.run(_measure(everybody, phones, server, rounds))
         logged = uvloop.run(_measure_log(everybody, phones, server))
-    return [*_figures(rates), *logged]
+    return [*_figures(speeds), *logged]
 
 
-class Rates(NamedTuple):
-    """What one number of calls in flight reached, one round after the other."""
+class Speed(NamedTuple):
+    """Verifications a second, and the processor time of each in microseconds: of whoever asks, and of the database."""
 
-    ours: list[float]
-    pgbench: list[float]
-    plain: list[float]
-    alone: list[float]
+    rate: float
+    processor_us: float
 
 
-async def _measure(everybody: Crowd, phones: Phones, rounds: int) -> dict[int, Rates]:
-    settings = everybody.settings
-    rates = {in_flight: Rates([], [], [], []) for in_flight in COUNTS}
+Speeds = dict[tuple[str, int], list[Speed]]
+
+
+async def _measure(everybody: Crowd, phones: Phones, server: PostgresServer, rounds: int) -> Speeds:
+    speeds: Speeds = {}
     async with AsyncExitStack() as stack:
-        ours = await open_deployment(settings)
+        ours = await open_deployment(everybody.settings)
         stack.push_async_callback(ours.close)
-        alone = await open_deployment(msgspec.structs.replace(settings, batch="off"))
+        alone = await open_deployment(msgspec.structs.replace(everybody.settings, batch="off"))
         stack.push_async_callback(alone.close)
         plain = await stack.enter_async_context(PlainTransactions(everybody.url, everybody.accounts, max(COUNTS)))
         pgbench = partial(pgbench_rate, everybody.url, everybody.accounts)
         await _rate(ours, phones, GOAL_AT, COUNTS[GOAL_AT])
         for _ in range(rounds):
             for in_flight, count in COUNTS.items():
-                each = rates[in_flight]
-                each.ours.append(await _rate(ours, phones, in_flight, count))
-                each.pgbench.append(await asyncio.to_thread(pgbench, clients=in_flight, count=count))
-                each.plain.append(await plain.rate(in_flight=in_flight, count=count))
-                each.alone.append(await _rate(alone, phones, in_flight, count // 2))
-    return rates
+                for name, work in (
+                    (OURS, _rate(ours, phones, in_flight, count)),
+                    (PGBENCH, asyncio.to_thread(pgbench, clients=in_flight, count=count)),
+                    (PLAIN, plain.rate(in_flight=in_flight, count=count)),
+                    (ALONE, _rate(alone, phones, in_flight, count)),
+                ):
+                    before_s = _processor_s(server)
+                    rate = await work
+                    processor_us = (_processor_s(server) - before_s) * 1e6 / count
+                    speeds.setdefault((name, in_flight), []).append(Speed(rate, processor_us))
+    return speeds
+
+
+def _processor_s(server: PostgresServer) -> float:
+    # pgbench is a child that has ended.
+    return sum(os.times()[:4]) + processor_s(server.pid)
 
 
 async def _rate(deployment: Deployment, phones: Phones, in_flight: int, count: int) -> float:
@@ -101,21 +115,24 @@ async def _measure_log(everybody: Crowd, phones: Phones, server: PostgresServer)
     return figures
 
 
-def _figures(rates: dict[int, Rates]) -> list[Figure]:
-    at_goal, lone = rates[GOAL_AT], rates[1]
+def _figures(speeds: Speeds) -> list[Figure]:
+    def rates(name: str, in_flight: int) -> list[float]:
+        return [speed.rate for speed in speeds[name, in_flight]]
+
+    def times(name: str) -> list[float]:
+        return [speed.processor_us for speed in speeds[name, GOAL_AT]]
+
+    names = (OURS, PGBENCH, PLAIN, ALONE)
     return [
-        *(Figure(f"engine, {in_flight} in flight", median(each.ours), "/s") for in_flight, each in rates.items()),
-        *(Figure(f"pgbench, {in_flight} clients", median(each.pgbench), "/s") for in_flight, each in rates.items()),
         *(
-            Figure(f"a transaction for each attempt, {in_flight} connections", median(each.plain), "/s")
-            for in_flight, each in rates.items()
+            Figure(f"{name}, {in_flight} in flight", median(rates(name, in_flight)), "/s")
+            for name in names
+            for in_flight in COUNTS
         ),
-        *(
-            Figure(f"engine with BATCH=off, {in_flight} in flight", median(each.alone), "/s")
-            for in_flight, each in rates.items()
-        ),
-        Figure(f"engine : pgbench, {GOAL_AT}", ratio(at_goal.ours, at_goal.pgbench), "x", at_least=1.5),
-        Figure(f"engine : a transaction for each, {GOAL_AT}", ratio(at_goal.ours, at_goal.plain), "x", at_least=1.5),
-        Figure("engine : a transaction for each, 1", ratio(lone.ours, lone.plain), "x", at_least=1),
-        Figure(f"engine : BATCH=off, {GOAL_AT}", ratio(at_goal.ours, at_goal.alone), "x"),
+        *(Figure(f"processor time of one, {name}, {GOAL_AT} in flight", median(times(name)), "µs") for name in names),
+        Figure(f"{OURS} : {PGBENCH}, {GOAL_AT}", ratio(rates(OURS, GOAL_AT), rates(PGBENCH, GOAL_AT)), "x", GOAL),
+        Figure(f"{OURS} : {PLAIN}, {GOAL_AT}", ratio(rates(OURS, GOAL_AT), rates(PLAIN, GOAL_AT)), "x", GOAL),
+        Figure(f"{OURS} : {PLAIN}, 1", ratio(rates(OURS, 1), rates(PLAIN, 1)), "x", at_least=1),
+        Figure(f"{OURS} : {ALONE}, {GOAL_AT}", ratio(rates(OURS, GOAL_AT), rates(ALONE, GOAL_AT)), "x"),
+        Figure(f"processor time, {PGBENCH} : {OURS}, {GOAL_AT}", ratio(times(PGBENCH), times(OURS)), "x"),
     ]

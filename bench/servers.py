@@ -88,13 +88,17 @@ def other(command: Sequence[str], port: int, environment: Mapping[str, str] | No
 
 
 def processor_s(pid: int) -> float:
-    """The processor time of a process and of its children, in seconds; children that have ended do not count."""
+    """The processor time of a process and of its children, in seconds."""
     ticks = 0
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             fields = file.read_text().rpartition(")")[2].split()
-            parent, user, system = int(fields[1]), int(fields[11]), int(fields[12])
-            ticks += user + system if pid in (parent, int(file.parent.name)) else 0
+            parent, *spent = (int(fields[place]) for place in (1, 11, 12, 13, 14))
+            if file.parent.name == str(pid):
+                # With that of its children that have ended.
+                ticks += sum(spent)
+            elif parent == pid:
+                ticks += sum(spent[:2])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,9 @@ pytest_plugins = ["tests.forms", "tests.browsers", "tests.people", "tests.postgr
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("soak", max_examples=2_000, deadline=None, print_blob=True)
 settings.load_profile("repeatable")
+
+# A run that is told to end (by a time limit, by CI) ends what it has started, as it does at Ctrl-C.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 _PACKAGES = {
     "oathtool": {

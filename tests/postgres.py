@@ -236,12 +236,13 @@ class PostgresServer:
 @functools.cache
 def _new_cluster() -> Path:
     """A cluster that was never started: making one takes longer than all else, so each is a copy."""
+    initdb = _program("initdb")
     folder = Path(tempfile.mkdtemp(prefix="twofold-pg-"))
     atexit.register(shutil.rmtree, folder)
     _own(folder)
     (secret := folder / "password").write_text(PASSWORD)
     _own(secret)
-    command = [_program("initdb"), f"--pgdata={folder / 'data'}", f"--username={USER}", f"--pwfile={secret}", *_INITDB]
+    command = [initdb, f"--pgdata={folder / 'data'}", f"--username={USER}", f"--pwfile={secret}", *_INITDB]
     subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, check=True, **_account())
     return folder / "data"
 

@@ -52,7 +52,8 @@ def serving(environment: Path, folder: Path, url: str, tokens: int) -> Iterator[
         manage = [str(environment / "bin" / "pi-manage"), "setup", step]
         subprocess.run(manage, env=variables, capture_output=True, check=True)
     program = Path(__file__).with_name("fill_privacyidea.py")
-    fill = [str(environment / "bin" / "python"), str(program), str(config)]
+    # -P: a module of ours beside the program has the name of theirs.
+    fill = [str(environment / "bin" / "python"), "-P", str(program), str(config)]
     seeds = "".join(f"{account_id(number)} {seed_of(number).hex()}\n" for number in range(tokens))
     subprocess.run(fill, input=seeds, env=variables, capture_output=True, text=True, check=True)
     port = servers.free_port()

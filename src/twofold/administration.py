@@ -20,7 +20,7 @@ from twofold.core.mass_reset import remove_stopped
 from twofold.directory import AccountView, Directory
 from twofold.engine import LOCAL, Caller, Engine
 from twofold.errors import InvalidInput, Refused, TamperedRecord
-from twofold.ports import AccountCounts, AccountPages
+from twofold.ports import AccountCounts, AccountPages, Claims
 from twofold.sign_in import make_name
 
 PAGE_PEOPLE = 50
@@ -33,10 +33,11 @@ ALARMS_LOOKED_AT = 200
 class Administration:
     """The people of one deployment, as its administrators see them."""
 
-    def __init__(self, engine: Engine, directory: Directory, pages: AccountPages) -> None:
+    def __init__(self, engine: Engine, directory: Directory, pages: AccountPages, claims: Claims) -> None:
         self._engine = engine
         self._directory = directory
         self._pages = pages
+        self._claims = claims
 
     async def count(self) -> AccountCounts:
         """How many people there are, by state, role and factor."""
@@ -50,9 +51,16 @@ class Administration:
                 return True
         return False
 
-    async def complete_setup(self, account_id: str, *, caller: Caller) -> None:
-        """The first administrator has a second factor. Whoever began with the set-up link and did not come so far, by
-        a mistyped name or with a stolen link, is none."""
+    async def complete_setup(self, account_id: str, link: bytes, *, caller: Caller) -> None:
+        """The first administrator has a second factor. Whoever began with the same set-up link and did not come so far,
+        by a mistyped name or with a stolen link, is none; nor is the later one of two who came so far at once, which
+        raises `Refused`."""
+        ours = Caller(caller.application, context=caller.context)
+        if await self._claims.claim("setup", link, account_id, self._engine.clock.now()) != account_id:
+            await self._engine.decide(
+                account_id, lambda account, call: administration.set_role(account, "", call), ours
+            )
+            raise Refused("conflict", "somebody else completed the set-up with this link a moment ago")
         after = ""
         while rows := await self._pages.page_accounts(role="administrator", after=after, limit=PAGE_PEOPLE):
             after = rows[-1].account_id
@@ -66,7 +74,7 @@ class Administration:
             deployment = account or new_deployment(call.seed, call.now)
             return Decision(Done(), deployment, (call.event("setup.completed", account=account_id),))
 
-        await self._engine.record(decide, Caller(caller.application, context=caller.context))
+        await self._engine.record(decide, ours)
 
     async def page(
         self,

@@ -106,7 +106,7 @@ class Deployment:
         self.networks = Networks(store, engine)
         self.sign_in_limits = SignInLimits(engine, self.networks)
         self.sign_in = SignIn(engine, credentials, directory, store, self.sign_in_limits, passkeys=passkeys)
-        self.administration = Administration(engine, self.verifier.accounts, store)
+        self.administration = Administration(engine, self.verifier.accounts, store, store)
         self.mass_reset = MassReset(engine, self.verifier.accounts, self.administration, codec, keyring.rows)
         self.applications = ApplicationKeys(store, keyring, engine)
         self.inspection = Inspection(store, codec, keyring)

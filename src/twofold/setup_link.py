@@ -7,6 +7,7 @@ a link. A newer link voids the one before; looking at the page does not spend it
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 from typing import Protocol
 
@@ -58,7 +59,13 @@ async def spend(store: SettingStore) -> None:
 
 async def is_spent(store: SettingStore) -> bool:
     """Whether the set-up was completed with the newest link."""
-    return await store.get_setting(_SETTING) == _SPENT
+    return await find_open(store) is None
+
+
+async def find_open(store: SettingStore) -> bytes | None:
+    """By what the newest link is known; None once the set-up was completed with it."""
+    kept = await store.get_setting(_SETTING)
+    return None if kept == _SPENT else hashlib.sha256((kept or "none").encode()).digest()
 
 
 async def note_url(store: SettingStore, keys: SealingKeys, url: str) -> None:

@@ -144,9 +144,9 @@ async def _repeat(work: Callable[[], Awaitable[object]], every_s: float) -> None
         except Unavailable as error:
             # Once, not every second: a provider may be away for hours.
             if was_done:
-                log.warning("not done, tried again every %d s: %s", every_s, error)
+                log.warning("not done, tried again every %g s: %s", every_s, error)
             was_done = False
         except Exception:
             # It is tried again: one bad round must not end the deliveries of a server that runs for months.
-            log.exception("not done, tried again in %d s", every_s)
+            log.exception("not done, tried again in %g s", every_s)
         await asyncio.sleep(every_s)

@@ -1,5 +1,6 @@
 """Adding an authenticator on the pages: setting it up, proving it, keeping the recovery codes, and the end."""
 
+import asyncio
 import html
 
 import pyotp
@@ -281,6 +282,28 @@ async def test_the_set_up_link_is_spent_when_an_administrator_has_a_second_facto
     assert not await setup_link.is_spent(deployment.store)
     await visitor.send(code=visitor.code())
     assert await setup_link.is_spent(deployment.store)
+
+
+async def test_of_two_who_complete_the_set_up_at_once_one_is_the_administrator(server: Server) -> None:
+    deployment = server.deployment
+    people = {}
+    for name in ("ada", "eve"):
+        done = await deployment.sign_in.make_first_administrator(name, PASSWORD, GUEST)
+        people[name] = visitor = Enrolling(server)
+        visitor.take_session(done.session)
+        await visitor.open("/enroll")
+        await visitor.begin()
+    await asyncio.gather(*(visitor.send(code=visitor.code()) for visitor in people.values()))
+    (row,) = await deployment.store.page_accounts(role="administrator")
+    assert await deployment.administration.has_administrator()
+    assert await setup_link.is_spent(deployment.store)
+    # And a second authenticator of the one who is makes her none the less so.
+    winner = people[row.account_id]
+    await winner.send(saved=True)
+    await winner.prove_who()
+    await winner.enroll()
+    (still,) = await deployment.store.page_accounts(role="administrator")
+    assert still.account_id == row.account_id
 
 
 async def test_every_sentence_goes_through_the_catalogue(

@@ -3,6 +3,7 @@ said to be done or not done when nobody knows."""
 
 import asyncio
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -17,7 +18,7 @@ from twofold.core.audit import verify_chain
 from twofold.core.codec import Codec
 from twofold.core.decision import ContactIndex, Decision, Done, Message
 from twofold.errors import Busy, KeyRetired, OutcomeUnknown, Unavailable
-from twofold.stores import _postgres_line, _postgres_statements, _postgres_writer
+from twofold.stores import _postgres_connection, _postgres_line, _postgres_statements, _postgres_writer
 from twofold.stores._postgres_schema import prepare
 from twofold.stores.postgres import PostgresStore
 
@@ -345,3 +346,77 @@ async def test_the_single_form_of_each_statement_touches_one_partition(postgres_
     finally:
         await connection.close()
         postgres_server.drop_database(database)
+
+
+async def test_many_that_go_alone_are_all_answered_and_closing_ends(postgres_url: str, codec: Codec) -> None:
+    store = await PostgresStore.open(postgres_url, batch="off")
+    store.use_codec(codec)
+    names = [f"account-{n}" for n in range(100)]
+    async with asyncio.timeout(60):
+        results = await asyncio.gather(*(store.transact(name, count(name)) for name in names))
+        await store.close()
+    assert {counted(result) for result in results} == {1}
+
+
+async def test_what_is_no_word_of_the_server_is_unknown_and_not_done_again(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.transact("alice", count("alice"))
+    fetch = asyncpg.Connection.fetch
+
+    async def lose_the_answer(self: asyncpg.Connection, query: str, *args: object) -> list:
+        rows = await fetch(self, query, *args)
+        if "UPDATE twofold.accounts" in query:
+            monkeypatch.undo()
+            raise asyncpg.InternalClientError("not understood")
+        return rows
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", lose_the_answer)
+    with pytest.raises(OutcomeUnknown):
+        await store.transact("alice", count("alice"))
+    assert counted(await store.transact("alice", look)) == 2
+
+
+async def test_a_transaction_that_could_not_begin_spoils_no_later_one(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.transact("alice", count("alice"))
+    start = asyncpg.transaction.Transaction.start
+
+    async def fail_once(self: asyncpg.transaction.Transaction) -> None:
+        monkeypatch.undo()
+        self._connection._top_xact = self
+        raise asyncpg.QueryCanceledError("canceled")
+
+    monkeypatch.setattr(asyncpg.transaction.Transaction, "start", fail_once)
+    session = opening(signed_in("1"), "token")
+    results = [await store.transact("alice", count("alice", session))]
+    assert asyncpg.transaction.Transaction.start is start
+    results += [await store.transact("alice", count("alice")) for _ in range(3)]
+    assert [counted(result) for result in results] == [2, 3, 4, 5]
+
+
+async def test_functions_of_others_are_not_taken_for_the_servers_own(store: PostgresStore, postgres_url: str) -> None:
+    names = ["alice", "bob", "carol"]
+    await asyncio.gather(*(store.transact(name, count(name)) for name in names))
+    forged = """
+        CREATE FUNCTION public.unnest(text[]) RETURNS SETOF text LANGUAGE sql
+        AS 'SELECT 1/0; SELECT pg_catalog.unnest($1)'"""
+    await tamper(postgres_url, forged)
+    seen = await asyncio.gather(*(store.transact(name, count(name)) for name in names))
+    assert {counted(result) for result in seen} == {2}
+
+
+async def test_a_silent_server_of_several_keeps_nobody_from_the_one_that_answers(
+    postgres_url: str, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_postgres_connection, "CONNECT_TIMEOUT_S", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        port = silent.getsockname()[1]
+        store = await PostgresStore.open(postgres_url.replace("@", f"@127.0.0.1:{port},"))
+        store.use_codec(codec)
+        assert counted(await store.transact("alice", count("alice"))) == 1
+        assert await store.find_by_contact("email", b"h") == []
+        await store.close()

@@ -28,6 +28,9 @@ LONG_STATEMENT_S = 120
 _RETRY_FIRST_S = 0.02
 _RETRY_MAX_S = 0.3
 
+#: Of several servers in one address the one that answered last is asked first.
+_answered: dict[str, str] = {}
+
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 T = TypeVar("T")
 
@@ -66,6 +69,11 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, _LOST)
 
 
+def is_refused(error: BaseException) -> bool:
+    """Whether the server itself says that nothing was done."""
+    return isinstance(error, asyncpg.PostgresError) and not is_lost(error)
+
+
 def is_stale(error: BaseException) -> bool:
     """Whether the connection is of no more use: lost, or to a server that takes no writes any more."""
     return is_lost(error) or isinstance(error, asyncpg.ReadOnlySQLTransactionError)
@@ -100,9 +108,32 @@ def without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}@{authority[2]}" if user else authority[2], query=""))
 
 
-async def connect(url: str, *, statement_timeout_s: int = STATEMENT_TIMEOUT_S) -> Connection:
-    """A connection to the server that takes writes; raises what asyncpg raises."""
-    return await asyncpg.connect(url, **_options(url, statement_timeout_s))
+async def connect(url: str, *, statement_timeout_s: int = STATEMENT_TIMEOUT_S, may_cancel: bool = True) -> Connection:
+    """A connection to the server that takes writes; raises what asyncpg raises. With `may_cancel` a statement that is
+    not answered is canceled; without it that is the caller's business."""
+    options = _options(url, statement_timeout_s)
+    return await _connect(url, **options if may_cancel else {**options, "command_timeout": None})
+
+
+async def _connect(url: str, **options: Any) -> Connection:
+    # Each by itself: asyncpg would ask no other one while the first is silent, or after it answered with an error.
+    failure: BaseException | None = None
+    for server in sorted(_servers(url), key=lambda server: server != _answered.get(url)):
+        try:
+            connection: Connection = await asyncpg.connect(server, **options)
+        except DATABASE_ERRORS as error:
+            failure = error
+        else:
+            _answered[url] = server
+            return connection
+    raise failure or ConfigurationError("there is no server in the address")
+
+
+def _servers(url: str) -> list[str]:
+    """The addresses of single servers that are in one."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    return [urlunsplit(parts._replace(netloc=f"{user}{at}{host}")) for host in hosts.split(",")]
 
 
 class Connections:
@@ -123,6 +154,7 @@ class Connections:
             max_size=size,
             init=cast("Any", check),
             reset=_leave_as_it_is,
+            connect=cast("Any", _connect),
             **_options(url, statement_timeout_s),
         )
         self._opening = asyncio.Lock()
@@ -176,8 +208,8 @@ class Connections:
             except Exception as error:  # noqa: BLE001 - judged here, and raised as what it means
                 if is_stale(error):
                     await self._pool.expire_connections()
-                if is_begun and is_lost(error) and not may_repeat:
-                    raise OutcomeUnknown(f"the connection to the database was lost: {translate(error)}") from None
+                if is_begun and not may_repeat and isinstance(error, DATABASE_ERRORS) and not is_refused(error):
+                    raise OutcomeUnknown(f"no answer of the database was understood: {translate(error)}") from None
                 if not is_lost(error) and not is_rolled_back(error):
                     raise translate(error) from None
                 failure = translate(error)
@@ -224,6 +256,12 @@ def _options(url: str, statement_timeout_s: int) -> dict[str, Any]:
             "statement_timeout": f"{statement_timeout_s}s",
             "lock_timeout": f"{int(LOCK_TIMEOUT_S * 1000)}ms",
             "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s",
+            "default_transaction_isolation": "read committed",
+            # All names of ours are written out. What others may have put into `public` is never taken for the server's
+            # own: it would run with our rights.
+            "search_path": "pg_catalog, pg_temp",
+            # Rows that a policy hides are an error, and not people without a second factor.
+            "row_security": "off",
         },
     }
     if "target_session_attrs" not in parse_qs(urlsplit(url).query):

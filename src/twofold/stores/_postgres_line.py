@@ -21,6 +21,7 @@ from twofold.stores._postgres_connection import (
     Connection,
     connect,
     is_lost,
+    is_refused,
     is_rolled_back,
     is_stale,
     patiently,
@@ -32,7 +33,8 @@ from twofold.stores._postgres_schema import check_schema
 ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 2
 _UNCONFIRMED = """
     SELECT count(*) FROM pg_stat_activity
-    WHERE application_name = 'twofold' AND usename = current_user AND wait_event = 'SyncRep'"""
+    WHERE application_name = 'twofold' AND usename = current_user AND wait_event = 'SyncRep'
+        AND clock_timestamp() - query_start > $1 * interval '1 s'"""
 
 T = TypeVar("T")
 
@@ -57,7 +59,7 @@ class Line:
     async def connection(self) -> Connection:
         """The connection that is open, or a new one; raises what asyncpg raises, and `Unavailable`."""
         if self._connection is None or self._connection.is_closed():
-            connection = await connect(self._url)
+            connection = await connect(self._url, may_cancel=False)
             try:
                 await check_schema(connection)
             except BaseException:
@@ -67,7 +69,7 @@ class Line:
             self._connection = connection
         # Each commit that nobody confirms keeps a connection of the server: not one more until those are through.
         if self._confirmation.is_awaited:
-            if await self._connection.fetchval(_UNCONFIRMED):
+            if await self._connection.fetchval(_UNCONFIRMED, ANSWER_TIMEOUT_S / 2):
                 raise Unavailable("the database waits for a standby that does not answer")
             self._confirmation.is_awaited = False
         return self._connection
@@ -98,10 +100,10 @@ class Line:
         try:
             result = await statement
         except Exception as error:
-            if not is_lost(error):
+            if is_refused(error):
                 raise
             self._drop()
-            raise OutcomeUnknown(f"the connection to the database was lost: {translate(error)}") from None
+            raise OutcomeUnknown(f"no answer of the database was understood: {translate(error)}") from None
         if self._is_doubtful:
             raise OutcomeUnknown("the database did not wait for its standby")
         return result
@@ -111,13 +113,18 @@ class Line:
         """Commits at the end of the block, and rolls back when something is raised in it."""
         connection = await self.connection()
         transaction = connection.transaction()
-        await transaction.start()
+        try:
+            await transaction.start()
+        except BaseException:
+            self._drop()  # asyncpg would take the next transaction for one inside this one
+            raise
         try:
             yield connection
         except BaseException:
-            # Where that is impossible the server does it: the connection is gone.
-            with suppress(*DATABASE_ERRORS):
+            try:
                 await transaction.rollback()
+            except DATABASE_ERRORS:
+                self._drop()  # so the server does it
             raise
         await self.committing(transaction.commit())
 

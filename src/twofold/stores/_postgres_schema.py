@@ -81,7 +81,9 @@ async def _apply(connection: Connection, number: int, script: str, partitions: i
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
                 if number == 1:
-                    await connection.execute("CREATE SCHEMA IF NOT EXISTS twofold")
+                    # Where it was made for us, there may be no right to make another one.
+                    if await connection.fetchval("SELECT to_regnamespace('twofold') IS NULL"):
+                        await connection.execute("CREATE SCHEMA twofold")
                     await connection.execute("CREATE TABLE twofold.schema_version (version integer NOT NULL)")
                     await connection.execute("INSERT INTO twofold.schema_version VALUES (0)")
                 await connection.execute(script)

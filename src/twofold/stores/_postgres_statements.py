@@ -144,16 +144,14 @@ async def read_one(connection: Connection, account_id: str, *, lock: bool) -> Fo
     return Found({}, frozenset([account_id] if is_lost else []), frozenset(active or ()))
 
 
-async def write(connection: Connection, changes: Changes, found: Found) -> set[str]:
-    """Write the rows that are still as they were read and that nobody else holds, with their events and messages: which
-    ones these are. One is written by the statement that goes to its own partition."""
+def spell_write(changes: Changes, found: Found) -> tuple[str, Sequence[object]]:
+    """The statement, with its values, that writes the rows which are still as they were read and which nobody else
+    holds, with their events and messages. It tells which ones these are. One alone is written in its own partition."""
     values = [_row_values(row, state, found) for row, state in changes.rows.values()]
     behind = (*_event_columns(changes), *_message_columns(changes))
-    if len(values) == 1:
-        statement, given = _CHANGE_ONE if found.rows else _ADD_ONE, values[0]
-    else:
-        statement, given = _WRITE_MANY, tuple(zip(*values, strict=True))
-    return {account_id for (account_id,) in await connection.fetch(statement, list(changes.keys), *given, *behind)}
+    if len(values) > 1:
+        return _WRITE_MANY, (list(changes.keys), *zip(*values, strict=True), *behind)
+    return _CHANGE_ONE if found.rows else _ADD_ONE, (list(changes.keys), *values[0], *behind)
 
 
 async def write_further(connection: Connection, settlements: Iterable[Settlement], codec: Codec) -> None:

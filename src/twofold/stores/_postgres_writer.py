@@ -29,7 +29,7 @@ from twofold.stores._postgres_statements import (
     needs_transaction,
     read_many,
     read_one,
-    write,
+    spell_write,
     write_further,
 )
 
@@ -111,8 +111,11 @@ class Writer:
         """The next batch: of many a half, so that one half is decided while the other one is written."""
         there = len(self._waiting) + len(self._under_way)
         most = max(HALVED_MIN, min(BATCH_MAX, -(-there // BATCHES_AT_ONCE)))
-        taken = [task for task in self._waiting.take(most, but=self._under_way) if isinstance(task, Attempt)]
-        return [attempt for attempt in taken if not self._goes_alone(attempt)]
+        while taken := self._waiting.take(most, but=self._under_way):
+            attempts = [task for task in taken if isinstance(task, Attempt) and not self._goes_alone(task)]
+            if attempts:
+                return attempts
+        return []
 
     def _goes_alone(self, attempt: Attempt) -> bool:
         """Whether the attempt was handed to the side lane; what is there already keeps its order."""
@@ -156,10 +159,12 @@ class Writer:
 
     async def _write(self, line: Line, changes: Changes, found: Found) -> set[str]:
         """Which accounts were written: all but those that somebody else holds or has changed."""
+        statement, values = spell_write(changes, found)
         if not any(map(needs_transaction, changes.further)):
-            return await line.committing(write(await line.connection(), changes, found))
+            connection = await line.connection()
+            return _first_column(await line.committing(connection.fetch(statement, *values)))
         async with line.transaction() as connection:
-            written = await write(connection, changes, found)
+            written = _first_column(await connection.fetch(statement, *values))
             of_written = [each for each in changes.further if each.standing.account_id in written]
             await write_further(connection, of_written, self.codec)
         return written
@@ -184,7 +189,10 @@ class Writer:
             async with line.transaction() as connection:
                 found = await read_one(connection, account_id, lock=True)
                 changes = fold(attempts, found.rows, found.lost_ids, codec=self.codec, active_keys=found.active_keys)
-                is_settled = not changes.rows or bool(await write(connection, changes, found))
+                is_settled = not changes.rows
+                if changes.rows:
+                    statement, values = spell_write(changes, found)
+                    is_settled = bool(await connection.fetch(statement, *values))
                 if changes.rows and is_settled:
                     await write_further(connection, changes.further, self.codec)
             if is_settled:
@@ -261,6 +269,10 @@ async def sweep(connection: Connection, changes: Changes) -> None:
     if opened:
         with suppress(*DATABASE_ERRORS):
             await drop_expired(connection, max(opened))
+
+
+def _first_column(rows: Iterable[asyncpg.Record]) -> set[str]:
+    return {row[0] for row in rows}
 
 
 def fail_all(attempts: Iterable[Attempt], error: Exception) -> None:

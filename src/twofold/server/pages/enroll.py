@@ -136,18 +136,24 @@ async def show_done(visit: Visit) -> Response:
     )
 
 
-async def complete(visit: Visit, confirmed: Confirmed) -> Response:
+async def find_setup_link(visit: Visit) -> bytes | None:
+    """The set-up link that this person is about to use up, if anybody may still do so. It is asked for before the
+    authenticator is confirmed: of two who confirm at once, both find it open, and the later one finds it taken."""
+    return await setup_link.find_open(visit.house.store) if visit.owner.role == "administrator" else None
+
+
+async def complete(visit: Visit, confirmed: Confirmed, link: bytes | None) -> Response:
     """The new authenticator counts, and the session is full: on to the recovery codes that came with it, or to the
-    end."""
+    end. `link` is what `find_setup_link` found."""
     visit.keep(confirmed)
     is_administrator = visit.owner.role == "administrator"
     if is_administrator and confirmed.is_user_verified and not visit.needs_passkey:
         # From now on a code opens less than before: what was opened by one elsewhere ends.
         caller = await visit.caller()
         await visit.house.sign_in.end_sessions(visit.owner.id, caller, but=visit.session.id)
-    if is_administrator and not await setup_link.is_spent(visit.house.store):
+    if link is not None:
         # Somebody can administer this deployment from now on, so nobody needs the link that makes the first one.
-        await visit.house.administration.complete_setup(visit.owner.id, caller=visit.as_administrator())
+        await visit.house.administration.complete_setup(visit.owner.id, link, caller=visit.as_administrator())
         await setup_link.spend(visit.house.store)
     if not confirmed.recovery_codes:
         return visit.go("/enroll/done" + spell_query({"next": visit.next_path}))

@@ -18,6 +18,7 @@ from twofold.server.pages.enroll import (
     count_steps,
     find_obstacle,
     find_replaced_by,
+    find_setup_link,
     show_proof,
     status_of,
     tell_over,
@@ -49,6 +50,7 @@ async def take_passkey(visit: Visit) -> Response:
         return visit.go("/enroll")
     if not visit.field("credential"):
         return await _show_passkey(visit, authenticator_id, problem=_NOT_PRESSED)
+    link = await find_setup_link(visit)
     try:
         outcome = await visit.house.verifier.passkeys.confirm(
             visit.owner.id,
@@ -64,7 +66,7 @@ async def take_passkey(visit: Visit) -> Response:
         return tell_over(visit, authenticator_id, refused, _BEGIN_AGAIN)
     if not isinstance(outcome, Confirmed):
         return await _show_passkey(visit, authenticator_id, problem=explain_code(outcome, visit.now))
-    return await complete(visit, outcome)
+    return await complete(visit, outcome, link)
 
 
 async def show_offer(visit: Visit) -> Response:

@@ -15,7 +15,15 @@ from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import Confirmed, Rejected, Throttled
 from twofold.core.open_enrollment import find_open
 from twofold.errors import InvalidInput, Refused
-from twofold.server.pages.enroll import complete, count_steps, find_replaced_by, show_proof, status_of, tell_over
+from twofold.server.pages.enroll import (
+    complete,
+    count_steps,
+    find_replaced_by,
+    find_setup_link,
+    show_proof,
+    status_of,
+    tell_over,
+)
 from twofold.server.pages.refusals import Explanation, explain_code, explain_input
 from twofold.server.pages.visit import Visit
 from twofold.server.words import Moment, Sentence
@@ -37,6 +45,7 @@ async def take_totp(visit: Visit) -> Response:
     authenticator_id, label = visit.field("authenticator"), visit.field("label")
     if not visit.field("code").strip():
         return await _show_totp(visit, authenticator_id, error=InvalidInput("code", ""))
+    link = await find_setup_link(visit)
     try:
         outcome = await visit.house.verifier.confirm(
             visit.owner.id,
@@ -51,7 +60,7 @@ async def take_totp(visit: Visit) -> Response:
         return tell_over(visit, authenticator_id, refused, _FORGET)
     if not isinstance(outcome, Confirmed):
         return await _show_totp(visit, authenticator_id, problem=_explain_first_code(outcome, visit.now))
-    return await complete(visit, outcome)
+    return await complete(visit, outcome, link)
 
 
 async def _show_totp(
