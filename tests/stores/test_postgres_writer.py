@@ -308,6 +308,11 @@ async def test_a_decision_that_raises_spoils_nothing_beside_it(store: PostgresSt
     assert isinstance(bob, Decision)
 
 
+def _single(statement: str, *values: object) -> tuple[str, list[object]]:
+    spelled, whose = _postgres_statements._spell_whose(statement, ["alice"])
+    return spelled, [whose, *values]
+
+
 PARTITION = re.compile(r"(accounts|events|sessions|outbox|contacts)_(\d{3})\b")
 #: The statements of one attempt in the form for a single account, each with values of the right types.
 _ROW = ["alice", 1, 2, 1, b"d", b"m", "active", " totp ", "", 0, 0]
@@ -320,9 +325,9 @@ SINGLE = {
     "change": (_postgres_statements._CHANGE_ONE, [[], *_ROW, *_EVENT, *_MESSAGE]),
     "erase events": (_postgres_statements._ERASE_EVENTS, ["alice", 1]),
     "drop messages": (_postgres_statements._DROP_MESSAGES, ["alice", []]),
-    "drop contacts": (_postgres_statements._DROP_CONTACTS, ["alice"]),
-    "read sessions": (_postgres_statements._READ_SESSIONS, ["alice"]),
-    "drop sessions": (_postgres_statements._DROP_SESSIONS, ["alice", [b"t"]]),
+    "drop contacts": _single(_postgres_statements._DROP_CONTACTS),
+    "read sessions": _single(_postgres_statements._READ_SESSIONS),
+    "drop sessions": _single(_postgres_statements._DROP_SESSIONS, [b"t"]),
 }
 
 

@@ -17,9 +17,11 @@ import asyncpg
 from twofold.errors import ConfigurationError, OutcomeUnknown, Unavailable
 
 #: As long a call waits for a database that is away, or for one that is being replaced.
-PATIENCE_S = 5.0
+PATIENCE_S = 6.0
 CONNECT_TIMEOUT_S = 2.0
 STATEMENT_TIMEOUT_S = 3
+#: The server ends a statement by itself; an answer that does not come after that never will.
+ANSWER_AFTER_S = 1.0
 LOCK_TIMEOUT_S = 0.5
 #: A process that stops between two statements keeps its locks no longer than this.
 IDLE_IN_TRANSACTION_S = 1
@@ -49,6 +51,7 @@ _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.StatementCompletionUnknownError,
     asyncpg.InterfaceError,
     OSError,
     TimeoutError,
@@ -108,11 +111,16 @@ def without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{user}@{authority[2]}" if user else authority[2], query=""))
 
 
-async def connect(url: str, *, statement_timeout_s: int = STATEMENT_TIMEOUT_S, may_cancel: bool = True) -> Connection:
-    """A connection to the server that takes writes; raises what asyncpg raises. With `may_cancel` a statement that is
-    not answered is canceled; without it that is the caller's business."""
+async def connect(url: str, *, statement_timeout_s: int = STATEMENT_TIMEOUT_S, is_writer: bool = False) -> Connection:
+    """A connection to the server that takes writes; raises what asyncpg raises. On that of a writer no statement is
+    ever canceled, and none is planned twice."""
     options = _options(url, statement_timeout_s)
-    return await _connect(url, **options if may_cancel else {**options, "command_timeout": None})
+    if is_writer:
+        # All rows are found by their keys: also while the tables are so small that another plan looked as good.
+        options["server_settings"] |= {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+    else:
+        options["command_timeout"] = statement_timeout_s + 2
+    return await _connect(url, **options)
 
 
 async def _connect(url: str, **options: Any) -> Connection:
@@ -157,6 +165,7 @@ class Connections:
             connect=cast("Any", _connect),
             **_options(url, statement_timeout_s),
         )
+        self._answer_s = statement_timeout_s + ANSWER_AFTER_S
         self._opening = asyncio.Lock()
         self._is_open = False
 
@@ -204,7 +213,8 @@ class Connections:
             try:
                 async with self._acquire() as connection:
                     is_begun = True
-                    return await work(connection)
+                    with self._cut_off(connection):
+                        return await work(connection)
             except Exception as error:  # noqa: BLE001 - judged here, and raised as what it means
                 if is_stale(error):
                     await self._pool.expire_connections()
@@ -214,6 +224,20 @@ class Connections:
                     raise translate(error) from None
                 failure = translate(error)
         raise failure
+
+    @contextmanager
+    def _cut_off(self, connection: Connection) -> Iterator[None]:
+        """A connection that does not answer is cut: to cancel a commit that waits for its standby would show what may
+        be lost. One that was lost, or that nobody waits for any more, does not go back among the others."""
+        timer = asyncio.get_running_loop().call_later(self._answer_s, connection.terminate)
+        try:
+            yield
+        except BaseException as error:
+            if is_lost(error) or isinstance(error, asyncio.CancelledError):
+                connection.terminate()
+            raise
+        finally:
+            timer.cancel()
 
     @asynccontextmanager
     async def _acquire(self) -> AsyncIterator[Connection]:
@@ -249,13 +273,13 @@ async def _leave_as_it_is(_connection: object) -> None:
 def _options(url: str, statement_timeout_s: int) -> dict[str, Any]:
     options: dict[str, Any] = {
         "timeout": CONNECT_TIMEOUT_S,
-        # The server ends a statement first; this is for one whose network is gone.
-        "command_timeout": statement_timeout_s + 2,
         "server_settings": {
             "application_name": "twofold",
             "statement_timeout": f"{statement_timeout_s}s",
             "lock_timeout": f"{int(LOCK_TIMEOUT_S * 1000)}ms",
             "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s",
+            # So that what is between us and the server does not forget a connection that rests.
+            "tcp_keepalives_idle": "30",
             "default_transaction_isolation": "read committed",
             # All names of ours are written out. What others may have put into `public` is never taken for the server's
             # own: it would run with our rights.

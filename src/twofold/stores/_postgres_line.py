@@ -15,6 +15,7 @@ import asyncpg
 
 from twofold.errors import OutcomeUnknown, Unavailable
 from twofold.stores._postgres_connection import (
+    ANSWER_AFTER_S,
     DATABASE_ERRORS,
     PATIENCE_S,
     STATEMENT_TIMEOUT_S,
@@ -29,8 +30,8 @@ from twofold.stores._postgres_connection import (
 )
 from twofold.stores._postgres_schema import check_schema
 
-#: The server ends a statement after `STATEMENT_TIMEOUT_S`, but it may wait for a standby as long as that takes.
-ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + 2
+#: The server ends a statement after `STATEMENT_TIMEOUT_S`, but a commit may wait for a standby as long as that takes.
+ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + ANSWER_AFTER_S
 _UNCONFIRMED = """
     SELECT count(*) FROM pg_stat_activity
     WHERE application_name = 'twofold' AND usename = current_user AND wait_event = 'SyncRep'
@@ -59,7 +60,7 @@ class Line:
     async def connection(self) -> Connection:
         """The connection that is open, or a new one; raises what asyncpg raises, and `Unavailable`."""
         if self._connection is None or self._connection.is_closed():
-            connection = await connect(self._url, may_cancel=False)
+            connection = await connect(self._url, is_writer=True)
             try:
                 await check_schema(connection)
             except BaseException:

@@ -57,6 +57,8 @@ async def check_schema(connection: Connection) -> None:
 async def _migrate(connection: Connection, migrations: Path, partitions: int) -> None:
     if (major := connection.get_server_version().major) < MAJOR_MIN:
         raise ConfigurationError(f"PostgreSQL {major} is too old: {MAJOR_MIN} or later is needed")
+    if (encoding := await connection.fetchval("SHOW server_encoding")) != "UTF8":
+        raise ConfigurationError(f"the database has the encoding {encoding}: make one with ENCODING 'UTF8'")
     files = _files(migrations)
     version = await _read_version(connection)
     if version > max(files):

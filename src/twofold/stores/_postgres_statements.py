@@ -81,17 +81,17 @@ _GIVEN = """
     (SELECT $4::bigint AS version, $5::integer AS schema, $6::bytea AS document, $7::bytea AS mac, $8::text AS state,
         $9::text AS factors, $10::text AS role, $11::bigint AS stops_at, $12::bigint AS created_at) AS given"""
 _HELD = """
-    SELECT FROM twofold.accounts WHERE id = $2::text AND version = $3::bigint FOR NO KEY UPDATE SKIP LOCKED"""
+    SELECT 1 FROM twofold.accounts WHERE id = $2::text AND version = $3::bigint FOR NO KEY UPDATE SKIP LOCKED"""
 _CHANGE = f"""
     UPDATE twofold.accounts AS account {_SET.format("given")} FROM {_GIVEN}
-    WHERE account.id = $2::text AND account.version = $3::bigint AND EXISTS (SELECT FROM held)
+    WHERE account.id = $2::text AND account.version = $3::bigint AND EXISTS (SELECT 1 FROM held)
         AND {_NO_KEY_RETIRED} RETURNING account.id"""
 _ADD = f"""
     INSERT INTO twofold.accounts ({_COLUMNS}) SELECT $2::text, given.* FROM {_GIVEN}
     WHERE $3::bigint = 0 AND {_NO_KEY_RETIRED} ON CONFLICT (id) DO NOTHING RETURNING id"""  # noqa: S608 - above
 _BEHIND = f"""
-    noted AS ({_NOTED.format(id="$2::text")} WHERE EXISTS (SELECT FROM written)),
-    queued AS ({_QUEUED.format(id="$2::text")} WHERE EXISTS (SELECT FROM written))
+    noted AS ({_NOTED.format(id="$2::text")} WHERE EXISTS (SELECT 1 FROM written)),
+    queued AS ({_QUEUED.format(id="$2::text")} WHERE EXISTS (SELECT 1 FROM written))
     SELECT id FROM written"""  # noqa: S608 - above
 _CHANGE_ONE = f"WITH held AS MATERIALIZED ({_HELD}), written AS ({_CHANGE}), {_BEHIND}"
 _ADD_ONE = f"WITH written AS ({_ADD}), {_BEHIND}"
@@ -99,18 +99,20 @@ _ADD_ONE = f"WITH written AS ({_ADD}), {_BEHIND}"
 _ERASE_EVENTS = """
     UPDATE twofold.events SET at = 0, kind = '', salt = NULL, payload = NULL WHERE account_id = $1 AND seq <= $2"""
 _DROP_MESSAGES = "DELETE FROM twofold.outbox WHERE account_id = $1 AND NOT id = ANY ($2::text[])"
-_DROP_CONTACTS = "DELETE FROM twofold.contacts WHERE account_id = $1"
-_ADD_CONTACTS = """
-    INSERT INTO twofold.contacts (account_id, kind, key_hmac) SELECT $1, * FROM unnest($2::text[], $3::bytea[])
-    ON CONFLICT DO NOTHING"""
 _DROP_CLAIMS = "DELETE FROM twofold.claims WHERE account_id = $1"
+# Whose rows: of one account or of many, as `_spell_whose` says.
+_DROP_CONTACTS = "DELETE FROM twofold.contacts WHERE {whose}"
+_ADD_CONTACTS = """
+    INSERT INTO twofold.contacts (account_id, kind, key_hmac) SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[])
+    ON CONFLICT DO NOTHING"""
 _READ_SESSIONS = """
     SELECT token_digest, id, account_id, level, begun_at, expires_at, document, mac
-    FROM twofold.sessions WHERE account_id = $1 ORDER BY begun_at, position"""
-_DROP_SESSIONS = "DELETE FROM twofold.sessions WHERE account_id = $1 AND token_digest = ANY ($2::bytea[])"
-_ADD_SESSION = """
+    FROM twofold.sessions WHERE {whose} ORDER BY begun_at, position"""
+_DROP_SESSIONS = "DELETE FROM twofold.sessions WHERE {whose} AND token_digest = ANY ($2::bytea[])"
+_ADD_SESSIONS = """
     INSERT INTO twofold.sessions (token_digest, id, account_id, level, begun_at, expires_at, document, mac)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)"""
+    SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::bytea[],
+        $8::bytea[])"""
 _DROP_EXPIRED = """
     DELETE FROM twofold.sessions WHERE (account_id, token_digest) IN (
         SELECT account_id, token_digest FROM twofold.sessions WHERE expires_at <= $1
@@ -155,24 +157,26 @@ def spell_write(changes: Changes, found: Found) -> tuple[str, Sequence[object]]:
 
 
 async def write_further(connection: Connection, settlements: Iterable[Settlement], codec: Codec) -> None:
-    """Sessions, contacts and deletions, behind their accounts in the same transaction."""
-    for settlement in settlements:
+    """Sessions, contacts and deletions, behind their accounts in the same transaction: a few statements, however many
+    accounts there are."""
+    further = [settlement for settlement in settlements if needs_transaction(settlement)]
+    held = await _read_sessions(
+        connection, sorted({each.standing.account_id for each in further if _is_of_session(each)})
+    )
+    sessions = {account_id: list(rows) for account_id, rows in held.items()}
+    contacts: dict[str, Sequence[tuple[str, bytes]]] = {}
+    for settlement in further:
         account_id, state = settlement.standing.account_id, settlement.standing.state
         if isinstance(state, Tombstone):
-            await connection.execute(_ERASE_EVENTS, account_id, state.head.erased)
-            kept = [effect.id for effect in settlement.effects if isinstance(effect, Message)]
-            await connection.execute(_DROP_MESSAGES, account_id, kept)
-            await connection.execute(_DROP_CONTACTS, account_id)
-            await connection.execute(_DROP_CLAIMS, account_id)
-            held = await _read_sessions(connection, account_id)
-            await connection.execute(_DROP_SESSIONS, account_id, [row.token_digest for row in held])
+            await _erase(connection, account_id, state, settlement)
+            contacts[account_id], sessions[account_id] = (), []
         for effect in settlement.effects:
             if isinstance(effect, ContactIndex):
-                await connection.execute(_DROP_CONTACTS, account_id)
-                kinds, digests = zip(*effect.entries, strict=True) if effect.entries else ((), ())
-                await connection.execute(_ADD_CONTACTS, account_id, kinds, digests)
+                contacts[account_id] = effect.entries
             elif isinstance(effect, OpenSession | EndSessions):
-                await _write_sessions(connection, account_id, effect, codec)
+                sessions[account_id] = _follow(effect, sessions[account_id], codec)
+    await _write_contacts(connection, contacts)
+    await _write_sessions(connection, held, sessions)
 
 
 async def drop_expired(connection: Connection, now: int) -> None:
@@ -185,19 +189,62 @@ def needs_transaction(settlement: Settlement) -> bool:
     return settlement.is_deletion or not all(isinstance(effect, Message) for effect in settlement.effects)
 
 
-async def _write_sessions(
-    connection: Connection, account_id: str, effect: OpenSession | EndSessions, codec: Codec
-) -> None:
-    leaving, is_opened = fold_sessions(effect, await _read_sessions(connection, account_id), codec)
-    if leaving:
-        await connection.execute(_DROP_SESSIONS, account_id, leaving)
+async def _erase(connection: Connection, account_id: str, tombstone: Tombstone, settlement: Settlement) -> None:
+    await connection.execute(_ERASE_EVENTS, account_id, tombstone.head.erased)
+    kept = [effect.id for effect in settlement.effects if isinstance(effect, Message)]
+    await connection.execute(_DROP_MESSAGES, account_id, kept)
+    await connection.execute(_DROP_CLAIMS, account_id)
+
+
+def _is_of_session(settlement: Settlement) -> bool:
+    return settlement.is_deletion or any(isinstance(each, OpenSession | EndSessions) for each in settlement.effects)
+
+
+async def _read_sessions(connection: Connection, ids: Sequence[str]) -> dict[str, list[StoredSession]]:
+    found: dict[str, list[StoredSession]] = {account_id: [] for account_id in ids}
+    if ids:
+        for row in await connection.fetch(*_spell_whose(_READ_SESSIONS, ids)):
+            found[row[2]].append(StoredSession(*row))
+    return found
+
+
+def _follow(effect: OpenSession | EndSessions, held: list[StoredSession], codec: Codec) -> list[StoredSession]:
+    """The sessions of an account after this effect."""
+    leaving, is_opened = fold_sessions(effect, held, codec)
+    after = [row for row in held if row.token_digest not in leaving]
     if isinstance(effect, OpenSession) and is_opened:
-        row = codec.dump_session(effect.session, effect.token_digest)
-        await connection.execute(_ADD_SESSION, *msgspec.structs.astuple(row))
+        # In order of their beginning, as they will be read; of one moment the later one behind.
+        after.append(codec.dump_session(effect.session, effect.token_digest))
+        after.sort(key=lambda row: row.begun_at)
+    return after
 
 
-async def _read_sessions(connection: Connection, account_id: str) -> list[StoredSession]:
-    return [StoredSession(*row) for row in await connection.fetch(_READ_SESSIONS, account_id)]
+async def _write_sessions(
+    connection: Connection, before: Mapping[str, Sequence[StoredSession]], after: Mapping[str, Sequence[StoredSession]]
+) -> None:
+    kept = {row.token_digest for rows in after.values() for row in rows}
+    known = {row.token_digest for rows in before.values() for row in rows}
+    if leaving := known - kept:
+        statement, whose = _spell_whose(_DROP_SESSIONS, list(before))
+        await connection.execute(statement, whose, list(leaving))
+    opened = [msgspec.structs.astuple(row) for rows in after.values() for row in rows if row.token_digest not in known]
+    if opened:
+        await connection.execute(_ADD_SESSIONS, *zip(*opened, strict=True))
+
+
+async def _write_contacts(connection: Connection, contacts: Mapping[str, Sequence[tuple[str, bytes]]]) -> None:
+    if contacts:
+        await connection.execute(*_spell_whose(_DROP_CONTACTS, list(contacts)))
+    entries = [(account_id, *entry) for account_id, found in contacts.items() for entry in found]
+    if entries:
+        await connection.execute(_ADD_CONTACTS, *zip(*entries, strict=True))
+
+
+def _spell_whose(statement: str, ids: Sequence[str]) -> tuple[str, object]:
+    """The statement for the rows of these accounts, and its first value. One account's are looked for in one place."""
+    if len(ids) == 1:
+        return statement.format(whose="account_id = $1::text"), ids[0]
+    return statement.format(whose="account_id = ANY ($1::text[])"), ids
 
 
 def _row_values(row: StoredAccount, state: Account | Tombstone | None, found: Found) -> tuple[object, ...]:

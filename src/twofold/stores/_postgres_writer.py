@@ -41,7 +41,7 @@ LANES_UNBATCHED = 16
 #: Others may change an account again and again while it is about to be made: then its attempts are turned away.
 CONFLICTS_MAX = 20
 #: Whoever has waited for so long behind rows that others hold is told to come back: there may be many more.
-ASIDE_MAX_S = 2.0
+ASIDE_MAX_S = 5.0
 
 Settle: TypeAlias = "Callable[[Line, str, Sequence[Attempt]], Awaitable[None]]"
 

@@ -19,7 +19,7 @@ CREATE TABLE twofold.accounts (
     document bytea NOT NULL
 ) /* BY HASH (id) */;
 CREATE INDEX accounts_by_summary ON twofold.accounts (id, state, factors, role);
-CREATE INDEX accounts_by_kind ON twofold.accounts (state, factors, role) WHERE id > '' AND state <> 'deleted';
+CREATE INDEX accounts_by_kind ON twofold.accounts (state, factors, role) WHERE id >= '!' AND state <> 'deleted';
 CREATE INDEX accounts_by_stop ON twofold.accounts (id, stops_at, state, factors, role) WHERE stops_at <> 0;
 
 CREATE TABLE twofold.events (
