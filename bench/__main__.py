@@ -35,7 +35,7 @@ def sections(*, quick: bool) -> list[Section]:
 
 
 def long_sections() -> list[Section]:
-    """What takes so long that it is measured apart: an hour or less, and 60 GB of disk."""
+    """What takes so long that it is measured apart: half an hour or less, and 30 GB of disk."""
     return [
         (
             "Many accounts on PostgreSQL",
@@ -47,7 +47,7 @@ def long_sections() -> list[Section]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer accounts and rounds: five minutes instead of ten")
-    parser.add_argument("--soak", action="store_true", help="what takes an hour and 60 GB of disk instead")
+    parser.add_argument("--soak", action="store_true", help="what takes half an hour and 30 GB of disk instead")
     parser.add_argument("--only", metavar="TITLE", help="one section of them")
     parser.add_argument("--write", action="store_true", help="write the figures into docs/benchmarks.md")
     arguments = parser.parse_args()

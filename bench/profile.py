@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from statistics import median
 
+import asyncpg
 import uvicorn
 import uvloop
 from tests.postgres import PostgresServer
@@ -59,7 +60,7 @@ PARTS: dict[str, tuple[tuple[object, str], ...]] = {
         (_postgres_writer.Writer, "_settle"),
         (_postgres_writer.Writer, "_commit"),
     ),
-    "store: values for asyncpg": ((_postgres_writer, "read_many"), (_postgres_writer, "write")),
+    "store: values for asyncpg": ((asyncpg.Connection, "fetch"),),
     "row: its authentication code, decoding": ((Codec, "load"),),
     "row: encoding, its authentication code": ((Codec, "dump"),),
     "rules, throttle, browsers, events": ((_postgres_writer, "fold"),),

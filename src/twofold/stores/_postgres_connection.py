@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar, cast
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -53,10 +53,11 @@ _LOST = (
     asyncpg.CrashShutdownError,
     asyncpg.StatementCompletionUnknownError,
     asyncpg.InterfaceError,
+    # What asyncpg says of a connection on which the server's farewell has come, and its end has not.
+    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
 )
-
 
 #: Whatever comes from a database that is away, refuses, or is none.
 DATABASE_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
@@ -116,8 +117,9 @@ async def connect(url: str, *, statement_timeout_s: int = STATEMENT_TIMEOUT_S, i
     ever canceled, and none is planned twice."""
     options = _options(url, statement_timeout_s)
     if is_writer:
-        # All rows are found by their keys: also while the tables are so small that another plan looked as good.
-        options["server_settings"] |= {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+        # All rows are found by their keys: also while the tables are so small that another plan looked as good. (By what
+        # it is forbidden a plan looks dear, and compiling it would take longer than anything else.)
+        options["server_settings"] |= {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
     else:
         options["command_timeout"] = statement_timeout_s + 2
     return await _connect(url, **options)
@@ -229,12 +231,18 @@ class Connections:
     def _cut_off(self, connection: Connection) -> Iterator[None]:
         """A connection that does not answer is cut: to cancel a commit that waits for its standby would show what may
         be lost. One that was lost, or that nobody waits for any more, does not go back among the others."""
-        timer = asyncio.get_running_loop().call_later(self._answer_s, connection.terminate)
+
+        def cut() -> None:
+            # One that was lost has left the pool already, and says so.
+            with suppress(asyncpg.InterfaceError):
+                connection.terminate()
+
+        timer = asyncio.get_running_loop().call_later(self._answer_s, cut)
         try:
             yield
         except BaseException as error:
             if is_lost(error) or isinstance(error, asyncio.CancelledError):
-                connection.terminate()
+                cut()
             raise
         finally:
             timer.cancel()

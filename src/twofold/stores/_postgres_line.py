@@ -40,46 +40,47 @@ _UNCONFIRMED = """
 T = TypeVar("T")
 
 
-class Confirmation:
-    """What the lines of one writer tell each other: whether somebody waits for a commit that is not confirmed."""
+class Weather:
+    """What the lines of one writer tell each other: whether the database has been away for longer than their patience,
+    and whether somebody waits for a commit that is not confirmed."""
 
     def __init__(self) -> None:
-        self.is_awaited = False
+        self.is_away = False
+        self.is_unconfirmed = False
 
 
 class Line:
     """One connection after the other; for one caller at a time."""
 
-    def __init__(self, url: str, confirmation: Confirmation) -> None:
+    def __init__(self, url: str, weather: Weather) -> None:
         self._url = url
-        self._confirmation = confirmation
+        self._weather = weather
         self._connection: Connection | None = None
-        self._is_away = False
         self._is_doubtful = False
 
     async def connection(self) -> Connection:
         """The connection that is open, or a new one; raises what asyncpg raises, and `Unavailable`."""
         if self._connection is None or self._connection.is_closed():
-            connection = await connect(self._url, is_writer=True)
+            # Ours at once, so that it is cut when no answer comes from now on.
+            self._connection = await connect(self._url, is_writer=True)
+            self._connection.add_log_listener(self._note)
             try:
-                await check_schema(connection)
+                await check_schema(self._connection)
             except BaseException:
-                connection.terminate()
+                self._drop()
                 raise
-            connection.add_log_listener(self._note)
-            self._connection = connection
         # Each commit that nobody confirms keeps a connection of the server: not one more until those are through.
-        if self._confirmation.is_awaited:
+        if self._weather.is_unconfirmed:
             if await self._connection.fetchval(_UNCONFIRMED, ANSWER_TIMEOUT_S / 2):
                 raise Unavailable("the database waits for a standby that does not answer")
-            self._confirmation.is_awaited = False
+            self._weather.is_unconfirmed = False
         return self._connection
 
     async def patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work, again where it is known that nothing was done, until patience is over: `Unavailable`. Once a
         database has been away for so long, the next try is the only one."""
         failure: Exception = Unavailable("the database cannot be used")
-        async for _ in patiently(0 if self._is_away else PATIENCE_S):
+        async for _ in patiently(0 if self._weather.is_away else PATIENCE_S):
             try:
                 with self._deadline():
                     result = await work()
@@ -90,9 +91,9 @@ class Line:
                     raise
                 failure = translate(error)
             else:
-                self._is_away = False
+                self._weather.is_away = False
                 return result
-        self._is_away = True
+        self._weather.is_away = True
         raise failure
 
     async def committing(self, statement: Awaitable[T]) -> T:
@@ -144,7 +145,7 @@ class Line:
         """
 
         def cut() -> None:
-            self._confirmation.is_awaited = True
+            self._weather.is_unconfirmed = True
             self._drop()
 
         timer = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, cut)

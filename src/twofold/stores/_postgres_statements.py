@@ -85,7 +85,7 @@ _HELD = """
 _CHANGE = f"""
     UPDATE twofold.accounts AS account {_SET.format("given")} FROM {_GIVEN}
     WHERE account.id = $2::text AND account.version = $3::bigint AND EXISTS (SELECT 1 FROM held)
-        AND {_NO_KEY_RETIRED} RETURNING account.id"""
+        AND {_NO_KEY_RETIRED} RETURNING account.id"""  # noqa: S608 - above
 _ADD = f"""
     INSERT INTO twofold.accounts ({_COLUMNS}) SELECT $2::text, given.* FROM {_GIVEN}
     WHERE $3::bigint = 0 AND {_NO_KEY_RETIRED} ON CONFLICT (id) DO NOTHING RETURNING id"""  # noqa: S608 - above
@@ -222,12 +222,12 @@ def _follow(effect: OpenSession | EndSessions, held: list[StoredSession], codec:
 async def _write_sessions(
     connection: Connection, before: Mapping[str, Sequence[StoredSession]], after: Mapping[str, Sequence[StoredSession]]
 ) -> None:
-    kept = {row.token_digest for rows in after.values() for row in rows}
-    known = {row.token_digest for rows in before.values() for row in rows}
+    known = {row for rows in before.values() for row in rows}
+    kept = {row for rows in after.values() for row in rows}
     if leaving := known - kept:
         statement, whose = _spell_whose(_DROP_SESSIONS, list(before))
-        await connection.execute(statement, whose, list(leaving))
-    opened = [msgspec.structs.astuple(row) for rows in after.values() for row in rows if row.token_digest not in known]
+        await connection.execute(statement, whose, [row.token_digest for row in leaving])
+    opened = [msgspec.structs.astuple(row) for rows in after.values() for row in rows if row not in known]
     if opened:
         await connection.execute(_ADD_SESSIONS, *zip(*opened, strict=True))
 
@@ -241,7 +241,7 @@ async def _write_contacts(connection: Connection, contacts: Mapping[str, Sequenc
 
 
 def _spell_whose(statement: str, ids: Sequence[str]) -> tuple[str, object]:
-    """The statement for the rows of these accounts, and its first value. One account's are looked for in one place."""
+    """The statement for the rows of these accounts, and its first value. One account's lie in one place."""
     if len(ids) == 1:
         return statement.format(whose="account_id = $1::text"), ids[0]
     return statement.format(whose="account_id = ANY ($1::text[])"), ids

@@ -22,7 +22,7 @@ from twofold.errors import Busy, OutcomeUnknown, Unavailable
 from twofold.stores._collector import BATCH_MAX, WAITING_MAX, WAITING_PER_ACCOUNT_MAX, Attempt, Waiting
 from twofold.stores._fold import Changes, fold
 from twofold.stores._postgres_connection import DATABASE_ERRORS, Connection, translate
-from twofold.stores._postgres_line import Confirmation, Line
+from twofold.stores._postgres_line import Line, Weather
 from twofold.stores._postgres_statements import (
     Found,
     drop_expired,
@@ -57,9 +57,9 @@ class Writer:
         self._is_batching = batch
         #: The accounts of the batches that are under way: their other attempts wait.
         self._under_way: set[str] = set()
-        confirmation = Confirmation()
-        self._lines = [Line(url, confirmation) for _ in range(BATCHES_AT_ONCE)]
-        lanes = [Line(url, confirmation) for _ in range(1 if batch else LANES_UNBATCHED)]
+        weather = Weather()
+        self._lines = [Line(url, weather) for _ in range(BATCHES_AT_ONCE)]
+        lanes = [Line(url, weather) for _ in range(1 if batch else LANES_UNBATCHED)]
         self._side = SideLane(self.settle_alone, lanes)
         self._tasks = [asyncio.create_task(self._run(line), name="twofold-writer") for line in self._lines]
 
@@ -101,7 +101,7 @@ class Writer:
                 self._under_way -= ids
                 if self._waiting or self._is_closed:
                     self._more.set()
-            else:
+            elif self._waiting or not self._is_closed:
                 # Set by the first that comes; we go on behind the callbacks that are ready then: what they bring comes
                 # along.
                 self._more.clear()
