@@ -285,6 +285,7 @@ def test_the_database_is_postgresql_under_either_name(tmp_path: Path, rest: str)
     [
         *("", "sqlite://", "sqlite:///", "twofold.db", "sqlite:twofold.db", "mysql://u:hunter2@db/twofold"),
         *("postgresql:twofold", "postgresql://u:hunter2@db", "postgresql://u:hunter2@db/", "postgres://[hunter2/t"),
+        *("postgres://u:hunter2@@db/t", "postgres://u:hunter2@db:99999/t", "postgres://u:hunter2@db,other:0/t"),
         *("postgres://u:hunter2/@db/t", "postgres://u:hunter2#@db/t", "postgres://u:hunter2?@db/t"),
     ],
 )

@@ -85,9 +85,10 @@ class Settings(Discreet, frozen=True, forbid_unknown_fields=True):
             parts = urlsplit(url)
         except ValueError:
             raise ConfigurationError(_DATABASE_EXPECTED) from None
-        if "@" in parts.path or "#" in url:
+        if "@" in parts.path or "#" in url or parts.netloc.count("@") > 1:
             raise ConfigurationError("DATABASE_URL: / ? # @ in a password are written as %2F %3F %23 %40")
-        if not parts.path.strip("/"):
+        ports = re.findall(r":(\d+)(?:,|$)", parts.netloc.rpartition("@")[2])
+        if not parts.path.strip("/") or any(not 0 < int(port) < 65_536 for port in ports):
             raise ConfigurationError(_DATABASE_EXPECTED)
         return url
 

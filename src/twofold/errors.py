@@ -11,6 +11,7 @@
     │   ├── ProviderAway      the key provider does not answer, or not now: what is in memory serves until its time ends
     │   ├── KeyRefused        the key provider answered and does not open this key: nothing is served from memory
     │   ├── TamperedRecord    a stored record does not carry the code that its contents demand
+    │   ├── DatabaseAway      the database does not answer, or not now: nothing was done
     │   └── OutcomeUnknown    the connection was lost while committing: it may or may not have happened
     └── ConfigurationError    a setting, a key file or a database that the program cannot start with
 
@@ -125,6 +126,10 @@ class TamperedRecord(Unavailable):
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} was changed by something else than Twofold")
         self.what = what
+
+
+class DatabaseAway(Unavailable):
+    """The database does not answer, refuses, or takes no writes; nothing was done."""
 
 
 class OutcomeUnknown(Unavailable):

@@ -112,11 +112,10 @@ def test_nothing_is_made_where_nothing_is_yet(postgres_server: PostgresServer, f
         (lambda url: re.sub(r":\d+/", ":1/", url), "start PostgreSQL, or correct"),
         (lambda url: url.replace("//twofold:", "//twofold:not-"), "correct user and password"),
         (lambda url: f"{url}_gone", "CREATE DATABASE test_"),
-        (lambda url: re.sub(r":\d+/", ":99999/", url), "set TWOFOLD_DATABASE_URL="),
         (lambda url: re.sub(r":\d+/", ":here/", url), "set TWOFOLD_DATABASE_URL="),
         (lambda url: f"{url}?sslmode=verify-full&sslrootcert=/gone.pem", "start PostgreSQL, or correct"),
     ],
-    ids=["nobody there", "wrong password", "no such database", "no port", "no number", "no certificate"],
+    ids=["nobody there", "wrong password", "no such database", "no number", "no certificate"],
 )
 def test_a_database_that_cannot_be_reached_is_one_problem(
     postgres_url: str, find: Find, change: Callable[[str], str], mend: str

@@ -207,6 +207,8 @@ def explain_refusal(url: str, error: Exception) -> Finding:
     elif isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         reason = "no server there takes writes"
         mend = "name all servers, postgresql://user@one,two/database, or promote the standby: SELECT pg_promote()"
+    elif isinstance(error, asyncpg.TooManyConnectionsError):
+        mend = f"raise max_connections: each process of Twofold takes up to {CONNECTIONS_EACH['on']}"
     elif isinstance(error, asyncpg.InvalidCatalogNameError):
         mend = f"CREATE DATABASE {urlsplit(url).path[1:]} ENCODING 'UTF8' TEMPLATE template0"
     elif isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):

@@ -24,7 +24,7 @@ from twofold.crypto.ticket import SALT_BYTES, issue_ticket, read_ticket
 from twofold.errors import ConfigurationError, DataKeyMissing, KeyRefused, ProviderAway, Unavailable
 from twofold.key_ports import KeyPurpose, KeyStore, WrappedKey
 from twofold.keys.first import make_first, new_key_id
-from twofold.keys.masters import Masters, moved_to
+from twofold.keys.masters import Masters
 from twofold.keys.once import Once
 from twofold.keys.opened import OpenedKey, wipe
 from twofold.keys.seed_keys import SeedKeys
@@ -89,7 +89,7 @@ class Keyring:
             await keyring._adopt(rows, "start")
             await keyring._enter_master()
         except Unavailable as error:
-            raise ConfigurationError(keyring._explain(error)) from None
+            raise ConfigurationError(masters.explain(error)) from None
         return keyring
 
     async def check(self) -> None:
@@ -285,11 +285,6 @@ class Keyring:
         if bool(fault) != bool(self.fault):
             log.warning("key provider: %s", fault or f"{self.masters.describe()} answers again")
         self.fault = fault
-
-    def _explain(self, error: Unavailable) -> str:
-        address = self.masters.find_other_address()
-        hint = f"; {moved_to(address)}" if address else ""
-        return f"{self.masters.describe()} does not open this database: {error}{hint}"
 
     async def _enter_master(self) -> None:
         """Databases of before name no master key: it is the one that has just opened them. One that was moved to

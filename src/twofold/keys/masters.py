@@ -15,7 +15,15 @@ import msgspec
 
 from twofold.crypto.digest import MacKeys
 from twofold.crypto.seal import KEY_BYTES
-from twofold.errors import ConfigurationError, KeyRefused, ProviderAway, Refused, Unavailable
+from twofold.errors import (
+    ConfigurationError,
+    DatabaseAway,
+    KeyRefused,
+    OutcomeUnknown,
+    ProviderAway,
+    Refused,
+    Unavailable,
+)
 from twofold.key_ports import KeyProvider, WrappedKey
 from twofold.keys.once import Once
 from twofold.keys.trace import KeyTrace, KeyUse
@@ -169,6 +177,14 @@ class Masters:
         because anybody may have written the row."""
         row = self._rows.get(self.active)
         return row.uri if row and row.uri != self._uri else ""
+
+    def explain(self, error: Unavailable) -> str:
+        """Why the keys of a database cannot be used, in one line."""
+        if isinstance(error, DatabaseAway | OutcomeUnknown):
+            return str(error)
+        address = self.find_other_address()
+        hint = f"; {moved_to(address)}" if address else ""
+        return f"{self.describe()} does not open this database: {error}{hint}"
 
     def corrected(self, mac_keys: MacKeys) -> tuple[WrappedKey, WrappedKey] | None:
         """The change of the active row after the key was moved to where the settings say; None if it is up to date."""

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import asyncpg
 
-from twofold.errors import ConfigurationError, OutcomeUnknown, Unavailable
+from twofold.errors import ConfigurationError, DatabaseAway, OutcomeUnknown
 
 #: As long a call waits for a database that is away, or for one that is being replaced.
 PATIENCE_S = 6.0
@@ -86,8 +86,13 @@ def is_stale(error: BaseException) -> bool:
 def translate(error: BaseException) -> Exception:
     """What a caller is told."""
     if isinstance(error, DATABASE_ERRORS):
-        return Unavailable(f"the database cannot be used: {_in_one_line(error)}")
+        return DatabaseAway(f"the database cannot be used: {_in_one_line(error)}")
     return error if isinstance(error, Exception) else RuntimeError(repr(error))
+
+
+def unconfirmed(error: BaseException) -> OutcomeUnknown:
+    """What a caller is told when nobody knows."""
+    return OutcomeUnknown(f"the database did not confirm it ({_in_one_line(error)})")
 
 
 @contextmanager
@@ -117,8 +122,8 @@ async def connect(url: str, *, statement_timeout_s: int = STATEMENT_TIMEOUT_S, i
     ever canceled, and none is planned twice."""
     options = _options(url, statement_timeout_s)
     if is_writer:
-        # All rows are found by their keys: also while the tables are so small that another plan looked as good. (By what
-        # it is forbidden a plan looks dear, and compiling it would take longer than anything else.)
+        # All rows are found by their keys: also while the tables are so small that another plan looked as good. What is
+        # forbidden makes a plan look dear, and to compile it would take longer than all the rest.
         options["server_settings"] |= {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off", "jit": "off"}
     else:
         options["command_timeout"] = statement_timeout_s + 2
@@ -132,7 +137,8 @@ async def _connect(url: str, **options: Any) -> Connection:
         try:
             connection: Connection = await asyncpg.connect(server, **options)
         except DATABASE_ERRORS as error:
-            failure = error
+            # What a server says is worth more than that another one is silent.
+            failure = failure if isinstance(failure, asyncpg.PostgresError) else error
         else:
             _answered[url] = server
             return connection
@@ -203,13 +209,18 @@ class Connections:
         async with self._acquire() as connection, connection.transaction():
             yield connection
 
+    async def renew(self) -> None:
+        """Each connection is replaced before it is used again."""
+        if self._is_open:
+            await self._pool.expire_connections()
+
     def close(self) -> None:
         """Let all connections go at once; nothing waits for what is under way."""
         if self._is_open:
             self._pool.terminate()
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]], *, may_repeat: bool) -> T:
-        failure: Exception = Unavailable("the database cannot be used")
+        failure: Exception = DatabaseAway("the database cannot be used")
         async for _ in patiently():
             is_begun = False
             try:
@@ -221,7 +232,7 @@ class Connections:
                 if is_stale(error):
                     await self._pool.expire_connections()
                 if is_begun and not may_repeat and isinstance(error, DATABASE_ERRORS) and not is_refused(error):
-                    raise OutcomeUnknown(f"no answer of the database was understood: {translate(error)}") from None
+                    raise unconfirmed(error) from None
                 if not is_lost(error) and not is_rolled_back(error):
                     raise translate(error) from None
                 failure = translate(error)
@@ -286,7 +297,7 @@ def _options(url: str, statement_timeout_s: int) -> dict[str, Any]:
             "statement_timeout": f"{statement_timeout_s}s",
             "lock_timeout": f"{int(LOCK_TIMEOUT_S * 1000)}ms",
             "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S}s",
-            # So that what is between us and the server does not forget a connection that rests.
+            # So that whatever is between us and the server does not forget a connection that rests.
             "tcp_keepalives_idle": "30",
             "default_transaction_isolation": "read committed",
             # All names of ours are written out. What others may have put into `public` is never taken for the server's

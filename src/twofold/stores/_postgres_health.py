@@ -24,6 +24,10 @@ _HOW_COMMITS_LAST = """
         current_setting('synchronous_standby_names') <> '' OR EXISTS (SELECT FROM pg_stat_replication)"""
 
 
+class NotDurable(Unavailable):
+    """A commit may be lost after it was acknowledged."""
+
+
 async def check_health(connection: Connection) -> None:
     """Raise `Unavailable`, one sentence, or what asyncpg raises."""
     await check_schema(connection)
@@ -33,9 +37,9 @@ async def check_health(connection: Connection) -> None:
 
 
 async def check_durable(connection: Connection) -> None:
-    """Raise `Unavailable` unless a commit waits until it is on the disk and, where there are replicas, on theirs."""
+    """Raise `NotDurable` unless a commit waits until it is on the disk and, where there are replicas, on theirs."""
     synchronous_commit, has_replicas = (await connection.fetch(_HOW_COMMITS_LAST))[0]
     if synchronous_commit == "off":
-        raise Unavailable("the database acknowledges commits before they are on the disk: set synchronous_commit = on")
+        raise NotDurable("the database acknowledges commits before they are on the disk: set synchronous_commit = on")
     if synchronous_commit == "local" and has_replicas:
-        raise Unavailable("the database has replicas and does not wait for them: set synchronous_commit = on")
+        raise NotDurable("the database has replicas and does not wait for them: set synchronous_commit = on")

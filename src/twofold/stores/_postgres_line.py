@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import asyncpg
 
-from twofold.errors import OutcomeUnknown, Unavailable
+from twofold.errors import DatabaseAway, OutcomeUnknown
 from twofold.stores._postgres_connection import (
     ANSWER_AFTER_S,
     DATABASE_ERRORS,
@@ -27,7 +27,9 @@ from twofold.stores._postgres_connection import (
     is_stale,
     patiently,
     translate,
+    unconfirmed,
 )
+from twofold.stores._postgres_health import check_durable
 from twofold.stores._postgres_schema import check_schema
 
 #: The server ends a statement after `STATEMENT_TIMEOUT_S`, but a commit may wait for a standby as long as that takes.
@@ -42,11 +44,12 @@ T = TypeVar("T")
 
 class Weather:
     """What the lines of one writer tell each other: whether the database has been away for longer than their patience,
-    and whether somebody waits for a commit that is not confirmed."""
+    whether somebody waits for a commit that is not confirmed, and from which generation on connections are of use."""
 
     def __init__(self) -> None:
         self.is_away = False
         self.is_unconfirmed = False
+        self.generation = 0
 
 
 class Line:
@@ -55,31 +58,36 @@ class Line:
     def __init__(self, url: str, weather: Weather) -> None:
         self._url = url
         self._weather = weather
+        self._generation = weather.generation
         self._connection: Connection | None = None
         self._is_doubtful = False
 
     async def connection(self) -> Connection:
         """The connection that is open, or a new one; raises what asyncpg raises, and `Unavailable`."""
+        if self._generation != self._weather.generation:
+            self._drop()
+            self._generation = self._weather.generation
         if self._connection is None or self._connection.is_closed():
             # Ours at once, so that it is cut when no answer comes from now on.
             self._connection = await connect(self._url, is_writer=True)
             self._connection.add_log_listener(self._note)
             try:
                 await check_schema(self._connection)
+                await check_durable(self._connection)
             except BaseException:
                 self._drop()
                 raise
         # Each commit that nobody confirms keeps a connection of the server: not one more until those are through.
         if self._weather.is_unconfirmed:
             if await self._connection.fetchval(_UNCONFIRMED, ANSWER_TIMEOUT_S / 2):
-                raise Unavailable("the database waits for a standby that does not answer")
+                raise DatabaseAway("the database waits for a standby that does not answer")
             self._weather.is_unconfirmed = False
         return self._connection
 
     async def patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work, again where it is known that nothing was done, until patience is over: `Unavailable`. Once a
         database has been away for so long, the next try is the only one."""
-        failure: Exception = Unavailable("the database cannot be used")
+        failure: Exception = DatabaseAway("the database cannot be used")
         async for _ in patiently(0 if self._weather.is_away else PATIENCE_S):
             try:
                 with self._deadline():
@@ -105,7 +113,7 @@ class Line:
             if is_refused(error):
                 raise
             self._drop()
-            raise OutcomeUnknown(f"no answer of the database was understood: {translate(error)}") from None
+            raise unconfirmed(error) from None
         if self._is_doubtful:
             raise OutcomeUnknown("the database did not wait for its standby")
         return result

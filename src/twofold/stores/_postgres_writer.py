@@ -57,7 +57,7 @@ class Writer:
         self._is_batching = batch
         #: The accounts of the batches that are under way: their other attempts wait.
         self._under_way: set[str] = set()
-        weather = Weather()
+        self._weather = weather = Weather()
         self._lines = [Line(url, weather) for _ in range(BATCHES_AT_ONCE)]
         lanes = [Line(url, weather) for _ in range(1 if batch else LANES_UNBATCHED)]
         self._side = SideLane(self.settle_alone, lanes)
@@ -82,6 +82,15 @@ class Writer:
         self._waiting.put(attempt)
         self._more.set()
         return await attempt.future
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last ones had to be told that the database is away."""
+        return self._weather.is_away
+
+    def renew(self) -> None:
+        """Each connection is replaced before it is used again."""
+        self._weather.generation += 1
 
     async def close(self) -> None:
         """Finish what waits, then end."""

@@ -16,7 +16,7 @@ import msgspec
 from twofold.core.account import Account
 from twofold.core.audit import EventRow
 from twofold.core.codec import Codec, StoredAccount
-from twofold.core.decision import Decision
+from twofold.core.decision import Decision, Done
 from twofold.core.session import Session, StoredSession
 from twofold.errors import TamperedRecord, Unavailable
 from twofold.key_ports import KeyStore, Node, Nodes, WrappedKey
@@ -38,7 +38,7 @@ from twofold.stores import _postgres_keys as keys
 from twofold.stores import _postgres_pages as pages
 from twofold.stores._fold import count_by, lost
 from twofold.stores._postgres_connection import LONG_STATEMENT_S, Connections
-from twofold.stores._postgres_health import CHECK_TIMEOUT_S, check_health
+from twofold.stores._postgres_health import CHECK_TIMEOUT_S, NotDurable, check_health
 from twofold.stores._postgres_schema import prepare
 from twofold.stores._postgres_writer import Writer
 
@@ -303,6 +303,14 @@ class PostgresStore:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await self._connections.repeat(check_health)
+                if self._writer.is_away:
+                    # It answers us, and may not have a connection for the writer: whoever writes next finds out.
+                    await self._writer.transact("", lambda _: Decision(Done()))
+        except NotDurable:
+            # What was set for a role counts for new connections only.
+            await self._connections.renew()
+            self._writer.renew()
+            raise
         except TimeoutError:
             raise Unavailable(f"the database takes nothing, or did not answer within {CHECK_TIMEOUT_S:g} s") from None
 
