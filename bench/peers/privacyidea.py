@@ -33,12 +33,14 @@ PI_LOGLEVEL = 40
 def install(folder: Path) -> Path:
     """An environment with privacyIDEA in that folder; done once."""
     environment = folder / "venv"
-    if not environment.exists():
+    is_complete = folder / "installed"
+    if not is_complete.exists():
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
         pip = [str(environment / "bin" / "python"), "-m", "pip", "--quiet", "--no-input", "install"]
         subprocess.run([*pip, f"privacyidea=={VERSION}", "psycopg2-binary", "gunicorn"], check=True)
         tested = str(environment / "lib" / "privacyidea" / "requirements.txt")
         subprocess.run([*pip, "--requirement", tested], check=True)
+        is_complete.touch()
     return environment
 
 

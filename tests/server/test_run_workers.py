@@ -185,6 +185,12 @@ async def test_any_of_them_tells_the_sum_of_what_all_counted_and_nothing_is_forg
 
     for pid in running.workers:
         await running.kill_one(pid)
+    # While nobody serves, callers are told so at once.
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
+    while asyncio.get_running_loop().time() < deadline:
+        with contextlib.suppress(httpx.TransportError):
+            await running.count()
+            break
     for _ in range(12):
         later = await running.count()
         assert all(later[name] >= counted[name] for name in kept)

@@ -14,7 +14,7 @@ import pytest
 
 from twofold.errors import ConfigurationError
 from twofold.server import workers
-from twofold.server.workers import FAILURES_MAX, PAUSE_FIRST_S, PAUSE_MAX_S, Workers, find_pause_s, share_out
+from twofold.server.workers import BACKLOG, FAILURES_MAX, PAUSE_FIRST_S, PAUSE_MAX_S, Workers, find_pause_s, share_out
 
 #: Notes each start as a file named by its process; `broken` and `hurdle`, a named pipe, are in its way.
 PROGRAM = """
@@ -202,6 +202,8 @@ def test_each_worker_gets_its_share_of_a_burst_of_connections() -> None:
     with bind() as first, contextlib.ExitStack() as opened:
         port = first.getsockname()[1]
         listeners = share_out(first, 2)
+        for listener in listeners:
+            listener.listen(BACKLOG)
         for _ in range(200):
             opened.enter_context(socket.create_connection(("127.0.0.1", port)))
         shares = [_drain(listener) for listener in listeners]
@@ -219,6 +221,27 @@ def _drain(listener: socket.socket) -> int:
         except BlockingIOError:
             return count
     raise AssertionError
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere all workers accept from one socket")
+def test_a_place_without_a_worker_takes_nothing_until_the_next_one_listens() -> None:
+    with bind() as first, contextlib.ExitStack() as opened:
+        address = first.getsockname()
+        listeners = share_out(first, 2)
+        workers = Workers((), (b"", b""), listeners, on_ready=lambda: None, end_s=1)
+        for listener in listeners:
+            listener.listen(BACKLOG)
+        workers._take_nothing(1)
+        for _ in range(100):
+            opened.enter_context(socket.create_connection(address))
+        assert _drain(listeners[0]) == 100
+        listeners[1].listen(BACKLOG)
+        for _ in range(100):
+            opened.enter_context(socket.create_connection(address))
+        shares = [_drain(listener) for listener in listeners]
+        listeners[1].close()
+    assert sum(shares) == 100
+    assert min(shares) > 0
 
 
 def test_the_port_of_several_workers_is_taken_for_everybody_else() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -32,26 +33,31 @@ log = logging.getLogger("twofold")
 def share_out(listener: socket.socket, count: int) -> list[socket.socket]:
     """A listener for each of `count` workers, all on one address.
 
-    On Linux they are sockets of their own, over which the kernel spreads connections evenly. Where all accept from one,
-    whoever wakes first takes most of a burst. The first was bound alone, so another server still finds the port taken.
+    On Linux they are sockets of their own, over which the kernel spreads connections evenly; each is opened by its
+    worker. Where all accept from one, whoever wakes first takes most of a burst. The first was bound alone, so another
+    server still finds the port taken.
     """
     if sys.platform != "linux":
         return [listener] * count
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listeners = [listener]
-    for _ in range(count - 1):
-        another = socket.socket(listener.family, listener.type, listener.proto)
-        listeners.append(another)
-        another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        another.bind(listener.getsockname())
-        another.listen(BACKLOG)
+    listeners += (_bind_another(listener) for _ in range(count - 1))
     return listeners
+
+
+def _bind_another(listener: socket.socket) -> socket.socket:
+    """A socket on the same address; it takes nothing before somebody listens."""
+    another = socket.socket(listener.family, listener.type, listener.proto)
+    another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    another.bind(listener.getsockname())
+    return another
 
 
 class Workers:
     """A process of `program` for each of `briefs`, its first line of input, and of `listeners`, which it inherits.
 
-    They stay open here: what waits for a worker that died is answered by the one in its place.
+    They stay bound here. While a place has no worker that serves, its own listener takes nothing, and the kernel gives
+    what comes to the others.
     """
 
     def __init__(
@@ -78,6 +84,8 @@ class Workers:
         """Serve until SIGTERM or SIGINT. Raises `ConfigurationError` when the workers do not stay up."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self.end)
+        for place in range(len(self._briefs)):
+            self._take_nothing(place)
         await asyncio.gather(*map(self._keep, range(len(self._briefs))))
         if self._has_failed:
             raise ConfigurationError(f"the workers end at their start, {FAILURES_MAX + 1} times in a row")
@@ -131,7 +139,16 @@ class Workers:
             return _describe(await process.wait())
         finally:
             self._serving.discard(place)
+            self._take_nothing(place)
             ending.cancel()
+
+    def _take_nothing(self, place: int) -> None:
+        """Until the next worker there listens; whoever is in the line is told at once to try again."""
+        listener = self._listeners[place]
+        if sys.platform == "linux" and not self._ending.is_set():
+            # A new socket under the old number, which the workers know.
+            with _bind_another(listener) as another:
+                os.dup2(another.fileno(), listener.fileno(), inheritable=False)
 
     def _note_ready(self, place: int) -> None:
         self._serving.add(place)
