@@ -29,7 +29,8 @@ bench: .venv/ready-to-test # the figures of docs/benchmarks.md
 	@exec $(python) -m bench
 
 soak: .venv/ready-to-test # the long runs that CI does not do, with new random examples each time
-	@exec $(python) -m pytest -m soak --hypothesis-profile soak
+	@$(python) -m pytest -m soak --hypothesis-profile soak
+	@exec $(python) -m bench --soak
 
 lock: # after a change of dependencies; needs uv
 	$(uv_compile) --group build --output-file requirements.lock pyproject.toml
