@@ -425,3 +425,24 @@ async def test_a_silent_server_of_several_keeps_nobody_from_the_one_that_answers
         assert counted(await store.transact("alice", count("alice"))) == 1
         assert await store.find_by_contact("email", b"h") == []
         await store.close()
+
+
+async def test_that_nothing_is_committed_any_more_is_found_by_the_check_and_so_is_the_end_of_it(
+    store: PostgresStore, postgres_url: str
+) -> None:
+    await store.transact("alice", count("alice"))
+    await store.check()
+    full = """
+        CREATE FUNCTION public.fill() RETURNS trigger LANGUAGE plpgsql
+        AS $$ BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$"""
+    await tamper(postgres_url, full)
+    trigger = "CREATE TRIGGER full_disk BEFORE INSERT ON twofold.events EXECUTE FUNCTION public.fill()"
+    await tamper(postgres_url, trigger)
+    for _ in range(_postgres_line.FAILURES_TOLD_MIN):
+        with pytest.raises(Unavailable, match="No space left"):
+            await store.transact("alice", count("alice"))
+    with pytest.raises(Unavailable, match="No space left"):
+        await store.check()
+    await tamper(postgres_url, "DROP TRIGGER full_disk ON twofold.events")
+    assert counted(await store.transact("alice", count("alice"))) == 2
+    await store.check()

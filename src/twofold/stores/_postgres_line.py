@@ -34,6 +34,9 @@ from twofold.stores._postgres_schema import check_schema
 
 #: The server ends a statement after `STATEMENT_TIMEOUT_S`, but a commit may wait for a standby as long as that takes.
 ANSWER_TIMEOUT_S = STATEMENT_TIMEOUT_S + ANSWER_AFTER_S
+#: So many failures one after the other, the last one so short a time ago, are the database's.
+FAILURES_TOLD_MIN = 3
+FAULT_TOLD_S = 3.0
 _UNCONFIRMED = """
     SELECT count(*) FROM pg_stat_activity
     WHERE application_name = 'twofold' AND usename = current_user AND wait_event = 'SyncRep'
@@ -50,6 +53,23 @@ class Weather:
         self.is_away = False
         self.is_unconfirmed = False
         self.generation = 0
+        self._failures = 0
+        self._failed_at = 0.0
+        self._why = ""
+
+    def note_success(self) -> None:
+        """Something was committed."""
+        self._failures = 0
+
+    def note_failure(self, error: Exception) -> None:
+        """Something could not be committed, and the caller was not to blame."""
+        self._failures += 1
+        self._failed_at, self._why = asyncio.get_running_loop().time(), str(error)
+
+    def find_fault(self) -> str:
+        """Why nothing is committed just now; empty when something was, or when nobody has tried for a while."""
+        is_recent = asyncio.get_running_loop().time() - self._failed_at < FAULT_TOLD_S
+        return self._why if self._failures >= FAILURES_TOLD_MIN and is_recent else ""
 
 
 class Line:

@@ -88,6 +88,10 @@ class Writer:
         """Whether the last ones had to be told that the database is away."""
         return self._weather.is_away
 
+    def find_fault(self) -> str:
+        """Why the last commits failed; empty if they did not."""
+        return self._weather.find_fault()
+
     def renew(self) -> None:
         """Each connection is replaced before it is used again."""
         self._weather.generation += 1
@@ -140,6 +144,7 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - this task must outlive whatever happens to one batch
             alone = set()
             if isinstance(error, Unavailable):
+                self._weather.note_failure(error)
                 fail_all(attempts, error)
             else:
                 # Whatever cannot be written, it fails alone and not with its neighbors.
@@ -161,8 +166,11 @@ class Writer:
             written = await self._write(line, changes, found)
         except OutcomeUnknown as unknown:
             # What stands on no change is answered; nobody knows what became of the rest.
+            self._weather.note_failure(unknown)
             fail_all((attempt for attempt in attempts if attempt.account_id in changes.rows), unknown)
             return set()
+        if written:
+            self._weather.note_success()
         await sweep(connection, changes)
         return changes.rows.keys() - written
 
@@ -189,6 +197,8 @@ class Writer:
                 for attempt in attempts:
                     await self.settle_alone(line, account_id, [attempt])
                 return
+            if isinstance(error, (*DATABASE_ERRORS, Unavailable)):
+                self._weather.note_failure(translate(error))
             fail_all(attempts, translate(error))
         for attempt in attempts:
             attempt.answer()
@@ -205,6 +215,8 @@ class Writer:
                 if changes.rows and is_settled:
                     await write_further(connection, changes.further, self.codec)
             if is_settled:
+                if changes.rows:
+                    self._weather.note_success()
                 await sweep(connection, changes)
                 return
         raise Busy

@@ -18,7 +18,7 @@ from twofold.core.audit import EventRow
 from twofold.core.codec import Codec, StoredAccount
 from twofold.core.decision import Decision, Done
 from twofold.core.session import Session, StoredSession
-from twofold.errors import TamperedRecord, Unavailable
+from twofold.errors import DatabaseAway, TamperedRecord, Unavailable
 from twofold.key_ports import KeyStore, Node, Nodes, WrappedKey
 from twofold.ports import (
     AccountCounts,
@@ -303,6 +303,8 @@ class PostgresStore:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await self._connections.repeat(check_health)
+                if fault := self._writer.find_fault():
+                    raise DatabaseAway(fault)
                 if self._writer.is_away:
                     # It answers us, and may not have a connection for the writer: whoever writes next finds out.
                     await self._writer.transact("", lambda _: Decision(Done()))
