@@ -153,7 +153,8 @@ def spell_write(changes: Changes, found: Found) -> tuple[str, Sequence[object]]:
     behind = (*_event_columns(changes), *_message_columns(changes))
     if len(values) > 1:
         return _WRITE_MANY, (list(changes.keys), *zip(*values, strict=True), *behind)
-    return _CHANGE_ONE if found.rows else _ADD_ONE, (list(changes.keys), *values[0], *behind)
+    statement = _CHANGE_ONE if next(iter(changes.rows)) in found.rows else _ADD_ONE
+    return statement, (list(changes.keys), *values[0], *behind)
 
 
 async def write_further(connection: Connection, settlements: Iterable[Settlement], codec: Codec) -> None:
