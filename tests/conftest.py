@@ -70,6 +70,11 @@ _PACKAGES = {
         "apk": "sudo apk add softhsm",
         "brew": "brew install softhsm",
     },
+    "systemd-analyze": {
+        "apt-get": "sudo apt-get install systemd",
+        "dnf": "sudo dnf install systemd",
+        "pacman": "sudo pacman -S systemd",
+    },
     "postgres": {
         "apt-get": "sudo apt-get install postgresql",
         "dnf": "sudo dnf install postgresql-server",

@@ -20,6 +20,7 @@ import click
 import httpx
 import pytest
 import yaml
+from tests.conftest import find_program
 from tests.servers import Server, running
 
 from twofold.cli import main
@@ -234,12 +235,13 @@ def test_the_settings_of_the_unit_are_known() -> None:
     assert settings["TWOFOLD_DATA_DIR"] == "/var/lib/twofold"
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="there is no systemd here that could read the unit")
 def test_systemd_understands_the_unit(tmp_path: Path) -> None:
+    analyze = find_program("systemd-analyze")
+
     def verify(text: str) -> str:
         unit = tmp_path / "twofold.service"
         unit.write_text(text.replace("/opt/twofold/bin/twofold", str(Path(sys.executable).with_name("twofold"))))
-        found = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+        found = subprocess.run([analyze, "verify", unit], capture_output=True, text=True, check=False)
         return found.stderr
 
     assert verify(UNIT) == ""

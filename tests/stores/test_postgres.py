@@ -380,7 +380,7 @@ async def test_a_session_ended_on_one_node_is_over_on_the_other_at_once(
 
 async def test_nobody_waits_for_a_long_list(store: PostgresStore) -> None:
     await store.transact("alice", count("alice"))
-    async with store._lists.transaction(), store._lists.transaction():
+    async with store._lists._acquire(), store._lists._acquire():
         lists = [asyncio.ensure_future(call) for call in (store.page_accounts(), store.count_accounts_by())]
         assert await store.load("alice") is not None
         assert await store.find_session(b"") is None

@@ -203,12 +203,6 @@ class Connections:
         `OutcomeUnknown` when the connection was lost under it."""
         return await self._run(work, may_repeat=False)
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
-        """A transaction over one connection; raises what asyncpg raises."""
-        async with self._acquire() as connection, connection.transaction():
-            yield connection
-
     async def renew(self) -> None:
         """Each connection is replaced before it is used again."""
         if self._is_open:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from twofold.stores._postgres_connection import LONG_STATEMENT_S, Connection, connect, refusing
 
-#: Of all that use this server: whoever makes the keys of a new database holds this lock ("2flk").
+#: Whoever makes the keys of a new database holds this lock, of all that use the database ("2flk").
 FIRST_START_LOCK = 0x32666C6B
 
 

@@ -14,7 +14,7 @@ import msgspec
 from twofold.key_ports import Node, WrappedKey
 from twofold.stores._postgres_connection import Connection
 
-#: Held while a first keyring is made, of all that use this server ("2fkr"): of several first starts one makes it.
+#: Held while a first keyring is made, of all that use the database ("2fkr"): of several first starts one makes it.
 FIRST_KEYRING_LOCK = 0x32666B72
 
 _COLUMNS = "id, purpose, state, wrapped, created_at, master, uses, retired_at, empty_since, unwrapped_at, uri, mac"

@@ -16,7 +16,7 @@ from twofold.errors import ConfigurationError, Unavailable
 from twofold.stores._postgres_connection import LONG_STATEMENT_S, Connection, connect, patiently, refusing
 
 MIGRATIONS = Path(__file__).with_name("migrations") / "postgres"
-#: Of all that use this server: whoever migrates holds this lock ("2fld").
+#: Whoever changes the tables holds this lock, of all that use the database ("2fld").
 ADVISORY_LOCK = 0x32666C64
 #: Others are at work on the tables while they are changed: rather try again than make them wait behind us.
 LOCK_TIMEOUT_MS = 200
