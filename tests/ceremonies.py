@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from fido2 import cbor
 from tests.kit import START_S
-from tests.software_authenticator import SoftwareAuthenticator, decode, encode
+from tests.lying_authenticator import LyingAuthenticator
 
 from twofold.core.account import Authenticator
 from twofold.core.clock import in_seconds
@@ -32,6 +32,7 @@ from twofold.factors.webauthn_json import (
     read_registration,
     request_options,
 )
+from twofold.testing.software_authenticator import decode, encode
 
 Json = dict[str, Any]
 
@@ -74,7 +75,7 @@ _FACTOR = Webauthn()
 class Ceremonies:
     """`now` is in microseconds; `credential` is the record of what was registered last."""
 
-    authenticator: SoftwareAuthenticator = field(default_factory=lambda: SoftwareAuthenticator(algorithm=-7))
+    authenticator: LyingAuthenticator = field(default_factory=lambda: LyingAuthenticator(algorithm=-7))
     rp: RelyingParty = EXAMPLE
     policy: Policy = ANY_CREDENTIAL
     pending: PendingCredential = OPEN
@@ -159,7 +160,7 @@ class Ceremonies:
 
 def registered(**authenticator: Any) -> Ceremonies:
     """Ceremonies of somebody who has registered already; ES256 unless said otherwise."""
-    ceremonies = Ceremonies(SoftwareAuthenticator(**{"algorithm": -7, **authenticator}))
+    ceremonies = Ceremonies(LyingAuthenticator(**{"algorithm": -7, **authenticator}))
     assert isinstance(ceremonies.register(), Right)
     return ceremonies
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from tests.deployments import open_for_test, open_in_memory
 from tests.kit import SetClock
-from tests.software_authenticator import SoftwareAuthenticator
+from tests.lying_authenticator import LyingAuthenticator
 
 from twofold.bootstrap import Deployment
 from twofold.core.account import Account
@@ -24,8 +24,8 @@ ELSEWHERE = RelyingParty("example.org", ("https://example.org",))
 ADMIN = Caller(is_admin=True)
 
 
-def a_passkey(**options: Any) -> SoftwareAuthenticator:
-    return SoftwareAuthenticator(**{"algorithm": -7, **options})
+def a_passkey(**options: Any) -> LyingAuthenticator:
+    return LyingAuthenticator(**{"algorithm": -7, **options})
 
 
 @dataclass
@@ -57,7 +57,7 @@ class House:
 
     async def register(
         self,
-        authenticator: SoftwareAuthenticator,
+        authenticator: LyingAuthenticator,
         account_id: str = "alice",
         rp: RelyingParty = EXAMPLE,
         **said: Any,
@@ -67,7 +67,7 @@ class House:
         response = authenticator.register(dict(pending.public_key), rp.origins[0], **said)
         return await self.passkeys.confirm(account_id, pending.id, response, rp, caller=ADMIN)
 
-    async def enrolled(self, account_id: str = "alice", **options: Any) -> SoftwareAuthenticator:
+    async def enrolled(self, account_id: str = "alice", **options: Any) -> LyingAuthenticator:
         """An authenticator that was registered; the account has no other."""
         authenticator = a_passkey(**options)
         assert isinstance(await self.register(authenticator, account_id), Confirmed)
@@ -76,7 +76,7 @@ class House:
     async def ask(self, account_id: str = "alice", rp: RelyingParty = EXAMPLE, **options: Any) -> Challenge:
         return await self.passkeys.challenge(account_id, rp, **options)
 
-    async def sign_in(self, authenticator: SoftwareAuthenticator, account_id: str = "alice", **said: Any) -> Outcome:
+    async def sign_in(self, authenticator: LyingAuthenticator, account_id: str = "alice", **said: Any) -> Outcome:
         asked = await self.ask(account_id)
         return await self.passkeys.answer(
             asked.id, authenticator.answer(dict(asked.public_key), ORIGIN, **said), EXAMPLE

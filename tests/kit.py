@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from twofold.core.clock import MICROS_PER_S, in_seconds
+from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import (
     Outcome,
     Rejected,
@@ -15,29 +15,17 @@ from twofold.crypto import seal as sealing
 from twofold.crypto.otp import Algorithm, code_at, step_at
 from twofold.errors import DataKeyMissing, KeyRefused, Unavailable
 from twofold.key_ports import Unwrapping, Wrapping
+from twofold.testing.fixed_clock import FixedClock
 
 START_S = 1_700_000_010
 RFC_SECRET = b"12345678901234567890"
 
 
-class SetClock:
-    """A clock that stands still until a test moves it."""
+class SetClock(FixedClock):
+    """The clock of the test kit; each test begins at the same time."""
 
     def __init__(self, at_s: float = START_S) -> None:
-        self._now = in_seconds(at_s)
-
-    def now(self) -> int:
-        return self._now
-
-    def set(self, at_s: float) -> None:
-        self._now = in_seconds(at_s)
-
-    def advance(self, seconds: float) -> None:
-        self._now += in_seconds(seconds)
-
-    @property
-    def now_s(self) -> float:
-        return self._now / MICROS_PER_S
+        super().__init__(at_s)
 
 
 class RepeatableEntropy:

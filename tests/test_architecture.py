@@ -28,7 +28,7 @@ SHELL = "core ports crypto engine hash_pool credentials recovery"
 SERVER = (
     "core ports config verifier passkeys passkey_facts relying_party lost_passkeys directory engine credentials"
     " applications inspection sign_in sign_in_limits networks administration setup_link crypto.digest"
-    " factors.otpauth factors.webauthn_json qr server"
+    " factors.otpauth factors.webauthn_json prompts qr server"
 )
 
 ATTESTATION = "factors.cbor factors.cose factors.authenticator_data factors.attestation " + " ".join(
@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "engine": ("core ports hash_pool", "msgspec"),
     "credentials": ("core ports crypto factors hash_pool", "msgspec"),
     "directory": (f"{SHELL} factors", "msgspec"),
-    "applications": (f"{SHELL} relying_party", "msgspec"),
+    "applications": (f"{SHELL} relying_party config.is_loopback", "msgspec"),
     "relying_party": ("ports factors.webauthn_json", "publicsuffixlist"),
     "lost_passkeys": ("core ports factors.webauthn relying_party setup_link", "msgspec"),
     "recovery": (SHELL, ""),
@@ -73,6 +73,7 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "sign_in": (f"{SHELL} directory passkeys sign_in_limits verifier", "msgspec"),
     "administration": (f"{SHELL} directory sign_in", "msgspec"),
     "mass_reset": (f"{SHELL} administration directory key_ports", "msgspec"),
+    "prompts": (f"{SHELL} directory", "msgspec"),
     "networks": (SHELL, "msgspec"),
     "sign_in_limits": (f"{SHELL} networks", "msgspec"),
     "delivery": ("core ports", "msgspec"),
@@ -115,8 +116,17 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "server.words": ("core.clock", "babel msgspec"),
     "server.templates": ("server.static server.words", "jinja2 markupsafe msgspec"),
     "server.static": ("", "msgspec starlette"),
-    "integrations": ("core config verifier blocking bootstrap integrations", "starlette flask django"),
-    "blocking": ("core engine verifier passkeys directory credentials factors.webauthn_json bootstrap", ""),
+    # The same pages inside another application, which opens the deployment itself.
+    "server.embedded": (f"{SERVER} bootstrap", "msgspec starlette"),
+    # What stands before the applications of others; the room of a framework knows that one alone.
+    "integrations": (f"{SERVER} blocking bootstrap portal integrations", "markupsafe msgspec starlette"),
+    "integrations.flask": ("core blocking config verifier integrations", "flask jinja2 msgspec"),
+    "integrations.starlette": ("core config verifier integrations", "anyio fastapi jinja2 starlette"),
+    "integrations.asgi": ("core config verifier integrations", "msgspec"),
+    "integrations.django": ("core config verifier integrations", "asgiref django msgspec"),
+    "portal": ("", ""),
+    "client": ("client core.account core.decision core.discreet", "httpx msgspec"),
+    "blocking": ("core engine verifier passkeys directory credentials factors.webauthn_json bootstrap portal", ""),
     "bootstrap": (ANYTHING, ANYTHING),
     "testing": (ANYTHING, ANYTHING),
     "cli": (ANYTHING, ANYTHING),

@@ -18,7 +18,8 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_NOT_RUN = re.compile(r"<!-- not run: .+? -->\s*\Z", re.DOTALL)
+_NOT_RUN_HERE = re.compile(r"<!-- (?:not run|run by): .+? -->\s*\Z", re.DOTALL)
+RUN_AS_A_WHOLE = re.compile(r"\A# .+\n\n<!-- run by: (\S+) -->\n")
 _LINK = re.compile(r"\]\(<?([^)\s>]+)>?\)")
 _HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
 # An entry of a reference page opens a table row, a heading or a list item.
@@ -34,9 +35,9 @@ class Example(NamedTuple):
 
 
 def examples(page: Path, text: str) -> Iterator[Example]:
-    """The Python blocks of a page that are to run: all but those after `<!-- not run: reason -->`."""
-    for fence in _FENCE.finditer(text):
-        if fence[1] == "python" and not _NOT_RUN.search(text, 0, fence.start()):
+    """The Python blocks of a page that run by themselves: all without a note (`test_docs_examples.py`)."""
+    for fence in _FENCE.finditer("" if RUN_AS_A_WHOLE.search(text) else text):
+        if fence[1] == "python" and not _NOT_RUN_HERE.search(text, 0, fence.start()):
             yield Example(page, text.count("\n", 0, fence.start()) + 1, fence[2])
 
 

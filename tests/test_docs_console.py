@@ -1,7 +1,8 @@
 """The console blocks of the pages are run in order, in one shell, and what they print is what the page shows.
 
 In a page `…` stands for anything. JSON is compared as JSON. `<!-- keep: NAME=path -->` before a block puts a value of
-its last answer into the shell, as the reader does by hand; `<!-- not run: reason -->` leaves a block out.
+its last answer into the shell, as the reader does by hand. Blocks after `<!-- not run: reason -->` and
+`<!-- run by: another test -->` are left out.
 """
 
 import json
@@ -13,15 +14,30 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pyotp
 import pytest
+from tests.test_docs import examples
 
+from twofold import BlockingVerifier
 from twofold.server.api import OPERATIONS
 
 DOCS = Path(__file__).parent.parent / "docs"
 COMMANDS = Path(sys.executable).parent
 SERVED_AT = "http://localhost:8000"
 
-_BLOCK = re.compile(r"(?:<!-- (keep|not run): (.+?) -->\n)?```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+#: The pages that are followed from beginning to end, by name.
+FOLLOWED = [
+    "docs/api.md",
+    "docs/keys.md",
+    "docs/howto/api-from-anything.md",
+    "docs/howto/backup.md",
+    "docs/howto/doctor.md",
+    "docs/howto/passkey-address.md",
+    "docs/howto/passkeys-in-your-application.md",
+    "docs/howto/run-a-server.md",
+]
+
+_BLOCK = re.compile(r"(?:<!-- (keep|not run|run by): (.+?) -->\n)?```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMAND = re.compile(r"^\$ (.+(?:\\\n.+)*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 _END = "--end of the command--"
 
@@ -37,9 +53,10 @@ class Step(NamedTuple):
 def steps(page: Path) -> Iterator[Step]:
     """The commands of a page in order."""
     for block in _BLOCK.finditer(page.read_text(encoding="utf-8")):
-        commands = list(_COMMAND.finditer(block[3])) if block[1] != "not run" else []
+        is_ours = block[1] in (None, "keep") or (block[1] == "run by" and block[2] == "tests/test_docs_console.py")
+        commands = list(_COMMAND.finditer(block[3])) if is_ours else []
         for command in commands:
-            keep = block[2].split() if block[1] and command is commands[-1] else []
+            keep = block[2].split() if block[1] == "keep" and command is commands[-1] else []
             yield Step(command[1], command[2], dict(entry.split("=") for entry in keep))
 
 
@@ -122,23 +139,36 @@ def served(tmp_path: Path, require_program: Callable[[str], str]) -> Iterator[Sh
             server.terminate()
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        "api.md",
-        "keys.md",
-        "howto/api-from-anything.md",
-        "howto/backup.md",
-        "howto/passkey-address.md",
-        "howto/run-a-server.md",
-    ],
-)
+@pytest.mark.parametrize("page", FOLLOWED)
 def test_commands_print_what_the_page_shows(page: str, served: Shell) -> None:
-    for step in steps(DOCS / page):
+    for step in steps(DOCS.parent / page):
         printed = served.run(step.command)
         check_printed(step.shown, printed)
         for name, path in step.keep.items():
             served.run(f"{name}='{find(printed, path)}'")
+
+
+def test_the_commands_for_administrators_print_what_administer_md_shows(served: Shell, tmp_path: Path) -> None:
+    for person in ("alice", "bob"):
+        served.run(f"echo a long pass phrase | twofold account add {person} --password")
+    with BlockingVerifier.open(f"sqlite:///{tmp_path}/twofold-data/twofold.db") as verifier:
+        for person in ("alice", "bob"):
+            pending = verifier.enroll(person)
+            verifier.confirm(person, pending.id, code=pyotp.TOTP(pending.secret).now())
+    for step in steps(DOCS / "howto" / "administer.md"):
+        check_printed(step.shown, served.run(step.command))
+
+
+def test_the_command_line_of_python_md_works_beside_its_program(tmp_path: Path) -> None:
+    page = DOCS / "python.md"
+    (program, *_) = examples(page, page.read_text(encoding="utf-8"))
+    subprocess.run([sys.executable, "-c", program.code], cwd=tmp_path, env=environment(tmp_path), check=True)
+    shell = Shell(tmp_path, SERVED_AT)
+    try:
+        printed = [shell.run(step.command) for step in steps(page)]
+    finally:
+        shell.close()
+    assert "phone" in printed[-1]
 
 
 def test_the_page_on_the_api_lists_every_call_with_its_scopes() -> None:

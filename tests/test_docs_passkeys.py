@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.software_authenticator import SoftwareAuthenticator
+
+from twofold.testing import SoftwareAuthenticator
 
 PAGE = Path(__file__).parent.parent / "docs" / "howto" / "passkeys-in-your-application.md"
 ORIGIN = "https://acme.example"

@@ -61,6 +61,25 @@ def test_every_problem_of_the_api_is_documented_with_its_status() -> None:
     assert {code: set(statuses.split(", ")) for code, statuses in rows} == answered
 
 
+def test_the_page_on_the_doctor_explains_every_check_and_no_other() -> None:
+    page = (DOCS / "howto" / "doctor.md").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in (SOURCE / "doctor").glob("*.py"))
+    checks = set(re.findall(r"\bFinding\(\s*\"([a-z ]+)\"", code))
+    states = {"ok", "unknown", "warning", "problem"}
+    assert set(re.findall(r"^\| `([a-z ]+)` \|", page, re.MULTILINE)) == checks | states
+
+
+def test_the_page_on_decisions_lists_each_of_them_with_its_title() -> None:
+    rows = re.findall(
+        r"^\| (\d+) \| \[(.+)\]\((\S+)\) \|$", (DOCS / "decisions" / "README.md").read_text(), re.MULTILINE
+    )
+    pages = sorted((DOCS / "decisions").glob("0*.md"))
+    assert [f"# {number}. {title}" for number, title, _ in rows] == [
+        page.read_text().partition("\n")[0] for page in pages
+    ]
+    assert [file for _, _, file in rows] == [page.name for page in pages]
+
+
 def test_the_page_on_the_throttle_shows_the_rules_of_the_module() -> None:
     page = (DOCS / "throttle.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```text\n(.*?)\n```$", page, re.DOTALL | re.MULTILINE)

@@ -10,7 +10,6 @@ import pytest
 from tests.deployments import add_phone
 from tests.houses import ADMIN, ELSEWHERE, EXAMPLE, ORIGIN, House, a_passkey, open_house
 from tests.kit import wrong_code
-from tests.software_authenticator import UV, decode
 
 from twofold.core.attempt import Call
 from twofold.core.clock import in_seconds
@@ -20,6 +19,7 @@ from twofold.core.verification import verify_answer
 from twofold.engine import Caller
 from twofold.errors import Busy, InvalidInput, Refused
 from twofold.factors import FACTORS
+from twofold.testing.software_authenticator import UV, decode
 
 SHOP = Caller("shop")
 

@@ -9,12 +9,13 @@ import msgspec
 import pytest
 from tests.deployments import add_phone
 from tests.houses import ADMIN, ELSEWHERE, EXAMPLE, ORIGIN, House, a_passkey, open_house
-from tests.software_authenticator import SoftwareAuthenticator, decode
+from tests.lying_authenticator import LyingAuthenticator
 
 from twofold.core.decision import Confirmed, Outcome, Rejected, Throttled, Verified
 from twofold.core.idempotency import IdempotencyKey
 from twofold.engine import Caller
 from twofold.errors import Busy, InvalidInput, Refused
+from twofold.testing.software_authenticator import decode
 
 HOUR_S = 3600
 
@@ -37,7 +38,7 @@ async def remove_all(house: House, account_id: str = "alice") -> None:
             await house.deployment.verifier.revoke(account_id, authenticator.id, caller=ADMIN)
 
 
-async def register_again(house: House, authenticator: SoftwareAuthenticator, account_id: str = "alice") -> Outcome:
+async def register_again(house: House, authenticator: LyingAuthenticator, account_id: str = "alice") -> Outcome:
     """Register another key under the id of this authenticator's credential."""
     return await house.register(a_passkey(), account_id, credential_id=authenticator.credentials[0].id)
 

@@ -12,9 +12,11 @@ import hmac
 import ipaddress
 import re
 from collections.abc import Sequence
+from urllib.parse import parse_qsl
 
 import msgspec
 
+from twofold.config import is_loopback
 from twofold.core.account import Account, new_deployment
 from twofold.core.attempt import Call
 from twofold.core.audit import EventKind
@@ -29,6 +31,14 @@ SCOPES = ("verify", "enroll", "admin")
 DEFAULT_SCOPES = ("verify", "enroll")
 #: A rate is counted in so many parts: a server that has one asks nobody until it is used up.
 PARTS_OF_RATE = 20
+RETURN_TO_MAX = 512
+#: What a prompt's answer adds to the address.
+RESERVED = frozenset({"code", "state", "error"})
+_PCHAR = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
+_RETURN_TO = re.compile(
+    rf"(?P<scheme>https?)://(?P<host>[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?"
+    rf"(?P<path>/{_PCHAR}*)(?:\?(?P<query>{_PCHAR}*))?"
+)
 _KEY = re.compile(r"tf_([a-z2-7]{8})_([A-Za-z0-9_-]{43})", re.ASCII)
 
 
@@ -59,10 +69,12 @@ class ApplicationKeys:
         rp_id: str | None = None,
         rate_per_s: int | None = None,
         networks: Sequence[str] = (),
+        return_to: Sequence[str] = (),
     ) -> tuple[Application, str]:
         """A new application and its key, which is never shown again. Raises `InvalidInput`.
 
         `origins` and `rp_id` are its WebAuthn relying party (`read_relying_party`); without them Twofold's own.
+        `return_to` are the addresses to which people come back from its prompts.
         """
         entropy = self._engine.entropy
         party = read_relying_party(origins, rp_id)
@@ -75,6 +87,7 @@ class ApplicationKeys:
             party.id if party else None,
             _check_rate(rate_per_s),
             tuple(_check_network(network) for network in networks),
+            return_to=tuple(dict.fromkeys(_check_return_to(url) for url in return_to)),
         )
         secret = base64.urlsafe_b64encode(entropy.bytes(32)).rstrip(b"=").decode()
         application = msgspec.structs.replace(application, mac=self._digest(application, secret))
@@ -121,8 +134,12 @@ class ApplicationKeys:
         return True
 
     def _digest(self, application: Application, secret: str) -> bytes:
-        fields = msgspec.json.encode(msgspec.structs.replace(application, mac=b""))
-        return self._keys.index_digest(b"application", secret.encode(), fields)
+        fields = msgspec.structs.asdict(msgspec.structs.replace(application, mac=b""))
+        if not application.return_to:
+            # Keys from before there were prompts go on as they are.
+            del fields["return_to"]
+        document = msgspec.json.encode(fields)
+        return self._keys.index_digest(b"application", secret.encode(), document)
 
     async def _record(self, kind: EventKind, application: Application) -> None:
         def decide(account: Account | None, call: Call) -> Decision:
@@ -143,6 +160,19 @@ def _check_scopes(scopes: Sequence[str]) -> tuple[str, ...]:
     if not scopes or not set(scopes) <= set(SCOPES):
         raise InvalidInput("scope", f"one or more of {', '.join(SCOPES)}")
     return tuple(scope for scope in SCOPES if scope in scopes)
+
+
+def _check_return_to(url: str) -> str:
+    """The address as it is. Whatever two programs could read in two ways is refused."""
+    parts = _RETURN_TO.fullmatch(url) if len(url) <= RETURN_TO_MAX else None
+    if parts is None or {".", ".."} & set(parts["path"].lower().replace("%2e", ".").split("/")):
+        expected = "such as https://app.example.com/2fa/back, in ASCII, without a user name, dot segments and fragment"
+        raise InvalidInput("return_to", expected)
+    if parts["scheme"] == "http" and not is_loopback(parts["host"].strip("[]")):
+        raise InvalidInput("return_to", "https, or http on this machine (localhost, 127.0.0.1)")
+    if {name for name, _ in parse_qsl(parts["query"] or "", keep_blank_values=True)} & RESERVED:
+        raise InvalidInput("return_to", f"a query without {', '.join(sorted(RESERVED))}: they come with the answer")
+    return url
 
 
 def _check_rate(rate_per_s: int | None) -> int | None:

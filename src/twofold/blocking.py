@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
 from twofold.bootstrap import open_embedded
@@ -16,46 +14,49 @@ from twofold.directory import AccountView
 from twofold.engine import Caller
 from twofold.factors.webauthn_json import RelyingParty, UserVerification
 from twofold.passkeys import Challenge, Json, Passkeys, PendingPasskey
+from twofold.portal import Kept
 from twofold.verifier import PendingEnrollment, Verifier
 
 T = TypeVar("T")
 
 
-class _Wait(Protocol):
-    def __call__(self, coroutine: Coroutine[Any, Any, T]) -> T: ...
+class Wait(Protocol):
+    """Runs a coroutine elsewhere, and waits for it."""
+
+    def __call__(self, coroutine: Coroutine[Any, Any, T], /) -> T: ...
 
 
 class BlockingVerifier:
     """A `Verifier` for code without an event loop. Safe to call from many threads; end it with `close`."""
 
-    def __init__(self, verifier: Verifier, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-        self._verifier = verifier
-        self._loop = loop
-        self._thread = thread
-        self.passkeys = BlockingPasskeys(verifier.passkeys, self._wait)
+    def __init__(self, find: Callable[[], Verifier], wait: Wait, close: Callable[[], None]) -> None:
+        self._find = find
+        self._wait = wait
+        self._close = close
+        self.passkeys = BlockingPasskeys(lambda: find().passkeys, wait)
 
     @classmethod
     def open(cls, database_url: str = "sqlite:///twofold.db", *, issuer: str = "Twofold") -> Self:
         """A verifier over a database of its own; the key file is made beside the database on first use.
-        `Verifier.open` says what holds over `postgresql://…`.
+        `Verifier.open` says what holds over `postgresql://…`. A server may fork its workers with it.
 
         Raises `ConfigurationError` when the database or its key cannot be opened.
         """
-        loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=loop.run_forever, name="twofold", daemon=True)
-        thread.start()
-        try:
-            verifier = asyncio.run_coroutine_threadsafe(open_embedded(database_url, issuer=issuer), loop).result()
-        except BaseException:
-            _stop(loop, thread)
-            raise
-        return cls(verifier, loop, thread)
+
+        async def begin() -> Verifier:
+            return (await open_embedded(database_url, issuer=issuer)).verifier
+
+        kept = Kept(begin, Verifier.close)
+        kept.open()
+        return cls(lambda: kept.value, kept.wait, kept.close)
+
+    @property
+    def _verifier(self) -> Verifier:
+        return self._find()
 
     def close(self) -> None:
         """Finish what is under way and let the database go. Closing twice does nothing."""
-        if self._thread.is_alive():
-            self._wait(self._verifier.close())
-            _stop(self._loop, self._thread)
+        self._close()
 
     def __enter__(self) -> Self:
         return self
@@ -139,16 +140,17 @@ class BlockingVerifier:
         """See `Directory.delete`."""
         self._wait(self._verifier.accounts.delete(account_id))
 
-    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
 
 class BlockingPasskeys:
     """`Passkeys` for code without an event loop: `BlockingVerifier.passkeys`."""
 
-    def __init__(self, passkeys: Passkeys, wait: _Wait) -> None:
-        self._passkeys = passkeys
+    def __init__(self, find: Callable[[], Passkeys], wait: Wait) -> None:
+        self._find = find
         self._wait = wait
+
+    @property
+    def _passkeys(self) -> Passkeys:
+        return self._find()
 
     def enroll(
         self,
@@ -207,9 +209,3 @@ class BlockingPasskeys:
         """See `Passkeys.answer`; `browser`, `ip` and `user_agent` as in `Verifier.verify`."""
         caller = Caller(context=Context(ip, user_agent, browser))
         return self._wait(self._passkeys.answer(challenge, credential, rp, binding=binding, caller=caller))
-
-
-def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()

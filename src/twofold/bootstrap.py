@@ -16,7 +16,7 @@ from twofold.applications import ApplicationKeys
 from twofold.clocks import SystemEntropy, system_clock
 from twofold.config import Settings, environment, is_loopback, load_settings
 from twofold.core.codec import Codec
-from twofold.core.sign_in import DEFAULT_LIMITS, STRICT_LIMITS
+from twofold.core.sign_in import DEFAULT_LIMITS, STRICT_LIMITS, SessionLimits
 from twofold.credentials import Credentials
 from twofold.crypto.argon2 import RECOMMENDED, Argon2
 from twofold.databases import Database, Store, find_database
@@ -26,6 +26,7 @@ from twofold.engine import Engine
 from twofold.errors import ConfigurationError, TwofoldError
 from twofold.factors import FACTORS
 from twofold.factors.webauthn import ANY_CREDENTIAL, Policy
+from twofold.factors.webauthn_json import RelyingParty
 from twofold.fido_metadata import load_trust
 from twofold.hash_pool import HashPool
 from twofold.inspection import Inspection
@@ -42,6 +43,7 @@ from twofold.migrating import check_at_home
 from twofold.networks import Networks
 from twofold.passkeys import Passkeys
 from twofold.ports import Clock, Entropy
+from twofold.prompts import Prompts
 from twofold.relying_party import find_own
 from twofold.resealing import Resealing
 from twofold.senders.log import LogSender
@@ -69,17 +71,20 @@ class Deployment:
         policy: Policy = ANY_CREDENTIAL,
         role: str = "embedded",
     ) -> None:
-        self.settings, self.store, self.keyring = settings, store, keyring
-        self.clock, self.entropy = clock, entropy
-        self.public_url = public_url or settings.public_url or DEFAULT_URL
+        self.settings = settings
+        self.store = store
+        self.keyring = keyring
+        self.clock = clock
+        self.entropy = entropy
+        self.public_url: str = public_url or settings.public_url or DEFAULT_URL
         #: Whose passkeys Twofold's own pages ask for; None where browsers make none.
-        self.relying_party = find_own(self.public_url)
-        self.receipts = KeyringReceipts(keyring, self.public_url)
+        self.relying_party: RelyingParty | None = find_own(self.public_url)
+        self.receipts: KeyringReceipts = KeyringReceipts(keyring, self.public_url)
         codec = Codec(keyring.mac_keys())
         store.use_codec(codec)
         self._pool = HashPool()
         is_strict = settings.profile == "strict"
-        self.engine = engine = Engine(
+        self.engine: Engine = Engine(
             accounts=store,
             limits=store,
             keys=keyring,
@@ -89,12 +94,13 @@ class Deployment:
             pool=self._pool,
             session_limits=STRICT_LIMITS if is_strict else DEFAULT_LIMITS,
         )
+        engine = self.engine
         credentials = Credentials(keyring, entropy, self._pool, issuer=settings.issuer, argon2=argon2)
         directory = Directory(engine, credentials, is_strict=is_strict, common_passwords=load_common_passwords())
         passkeys = Passkeys(
             engine, credentials, directory, receipts=self.receipts, claims=store, tickets=keyring, policy=policy
         )
-        self.verifier = Verifier(
+        self.verifier: Verifier = Verifier(
             engine,
             credentials,
             self.receipts,
@@ -103,18 +109,19 @@ class Deployment:
             is_strict=is_strict,
             on_close=self.close,
         )
-        self.networks = Networks(store, engine)
-        self.sign_in_limits = SignInLimits(engine, self.networks)
-        self.sign_in = SignIn(engine, credentials, directory, store, self.sign_in_limits, passkeys=passkeys)
-        self.administration = Administration(engine, self.verifier.accounts, store, store)
-        self.mass_reset = MassReset(engine, self.verifier.accounts, self.administration, codec, keyring.rows)
-        self.applications = ApplicationKeys(store, keyring, engine)
-        self.inspection = Inspection(store, codec, keyring)
-        self.delivery = Delivery(store, LogSender(), clock)
-        self.node = ThisNode(keyring, store)
-        self.key_audit = KeyAudit(engine, store, keyring.masters.trace, role=role, node=self.node.id)
-        self.rotation = Rotation(keyring, self.node, self.key_audit.record)
-        self.resealing = Resealing(engine, store, keyring)
+        self.prompts: Prompts = Prompts(engine, directory, tickets=keyring, receipts=self.receipts)
+        self.networks: Networks = Networks(store, engine)
+        self.sign_in_limits: SignInLimits = SignInLimits(engine, self.networks)
+        self.sign_in: SignIn = SignIn(engine, credentials, directory, store, self.sign_in_limits, passkeys=passkeys)
+        self.administration: Administration = Administration(engine, self.verifier.accounts, store, store)
+        self.mass_reset: MassReset = MassReset(engine, self.verifier.accounts, self.administration, codec, keyring.rows)
+        self.applications: ApplicationKeys = ApplicationKeys(store, keyring, engine)
+        self.inspection: Inspection = Inspection(store, codec, keyring)
+        self.delivery: Delivery = Delivery(store, LogSender(), clock)
+        self.node: ThisNode = ThisNode(keyring, store)
+        self.key_audit: KeyAudit = KeyAudit(engine, store, keyring.masters.trace, role=role, node=self.node.id)
+        self.rotation: Rotation = Rotation(keyring, self.node, self.key_audit.record)
+        self.resealing: Resealing = Resealing(engine, store, keyring)
         self._upkeep = AsyncExitStack()
 
     async def begin_upkeep(self) -> None:
@@ -227,19 +234,35 @@ async def deployment(settings: Settings, *, default_url: str = DEFAULT_URL) -> A
         await opened.close()
 
 
-async def open_embedded(database_url: str, *, issuer: str) -> Verifier:
-    """A verifier inside another application. The key file of a SQLite database lies beside it; over PostgreSQL this is
-    one of several servers, and has the settings of them all."""
+async def open_embedded(
+    database_url: str,
+    *,
+    issuer: str,
+    public_url: str | None = None,
+    session_s: int | None = None,
+) -> Deployment:
+    """A deployment inside another application. The key file of a SQLite database lies beside it; over PostgreSQL this
+    is one of several servers, and has the settings of them all. `session_s`: so long a second factor counts."""
     settings = Settings(database_url=database_url, issuer=issuer)
     if settings.postgres_url is None:
         path = settings.sqlite_path
         key_provider = f"file:{path.with_suffix('.key')}"
-        settings = msgspec.structs.replace(settings, data_dir=path.parent, key_provider=key_provider)
+        test_clock = environment().get("TWOFOLD_TEST_CLOCK")
+        settings = msgspec.structs.replace(
+            settings,
+            data_dir=path.parent,
+            key_provider=key_provider,
+            test_clock=None if test_clock is None else Path(test_clock),
+        )
     else:
         settings, _ = load_settings(environment(), database_url=database_url, issuer=issuer)
+    if public_url is not None:
+        settings = msgspec.structs.replace(settings, public_url=public_url)
     opened = await open_deployment(settings, registers_passkeys=True)
+    if session_s is not None:
+        opened.engine.session_limits = SessionLimits(session_s, session_s)
     await opened.begin_upkeep()
-    return opened.verifier
+    return opened
 
 
 def make_private_folder(path: Path) -> None:

@@ -24,7 +24,7 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 _KEY = re.compile(rb"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.+?-----END \1PRIVATE KEY-----", re.DOTALL)
 
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 class Certificate(msgspec.Struct, frozen=True):
@@ -73,7 +73,8 @@ class ServedCertificate:
         self._cert_file = cert_file
         self._key_file = key_file
         self._seen = self._look()
-        self.context = self._current = self._load()
+        self.context: ssl.SSLContext = self._load()
+        self._current = self.context
         # A connection changes over to the newest context before its first answer; the one it came with stays the door.
         self.context.sni_callback = self._hand_over
 

@@ -70,5 +70,5 @@ async def _new_setup_link(deployment: Deployment) -> str:
     return await new_link(deployment.store, deployment.keyring, deployment.clock, deployment.entropy, url)
 
 
-for command in (account, apikey, keys, audit, backup, restore, migrate_store, doctor, import_file):
-    main.add_command(command)
+for _command in (account, apikey, keys, audit, backup, restore, migrate_store, doctor, import_file):
+    main.add_command(_command)

@@ -42,7 +42,7 @@ class Settings(Discreet, frozen=True, forbid_unknown_fields=True):
     """Every setting; the environment variable is `TWOFOLD_` and the name in capitals."""
 
     #: It may hold a password.
-    hidden: ClassVar = ("database_url",)
+    hidden: ClassVar[tuple[str, ...]] = ("database_url",)
 
     data_dir: Path = Path("twofold-data")
     database_url: str | None = None

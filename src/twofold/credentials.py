@@ -45,7 +45,7 @@ _SEALING: Mapping[str, Totp | Hotp | YubicoOtp] = {f.name: f for f in (_TOTP, _H
 class OtpParameters(Discreet, frozen=True):
     """How codes are computed. `secret` is raw; enrollment uses the defaults, because phones ignore anything else."""
 
-    hidden: ClassVar = ("secret",)
+    hidden: ClassVar[tuple[str, ...]] = ("secret",)
 
     secret: bytes
     algorithm: Algorithm = "SHA1"

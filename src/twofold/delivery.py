@@ -13,7 +13,7 @@ from twofold.ports import Clock, Outbox, Sender
 BATCH = 50
 LEASE_S = 60
 RETRY_MAX_S = 3600
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 class Delivery:

@@ -21,6 +21,7 @@ from twofold.core.account import (
     Role,
     check_account_id,
     check_label,
+    epoch_claim,
     without_expired,
 )
 from twofold.core.activity import Activity, read_activity
@@ -87,6 +88,7 @@ class AccountView(msgspec.Struct, frozen=True):
     is_disabled: bool = False
     invited_until: int = 0
     stops_at: int = 0
+    epoch: str = ""
 
     @property
     def has_password(self) -> bool:
@@ -304,6 +306,7 @@ class Directory:
             account.is_disabled,
             link.expires_at if link and now < link.expires_at else 0,
             account.stops_at,
+            epoch_claim(account),
         )
 
     def _diagnose(self, account: Account, code: str, now: int) -> Tried:

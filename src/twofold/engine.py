@@ -20,6 +20,7 @@ from twofold.core.account import (
     without_expired,
 )
 from twofold.core.attempt import LOCAL_APPLICATION, Call, Context
+from twofold.core.audit import Event
 from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import (
     Decision,
@@ -54,7 +55,7 @@ ENROLLED = ("authenticator.added", "authenticator.imported")
 T = TypeVar("T")
 Unjudged = TypeVar("Unjudged", Rejected, Throttled)
 
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 class NotProven(TwofoldError):
@@ -130,6 +131,8 @@ class Engine:
         self.pool = pool
         self.session_limits = session_limits
         self.tally: Tally | None = None
+        #: Called with each event once it is written down, and the account that it is of. It must not wait.
+        self.listener: Callable[[str, Event], None] | None = None
         self._unrecorded: dict[str, int] = {}
         self._alarmed: dict[str, int] = {}
 
@@ -196,7 +199,7 @@ class Engine:
                 if isinstance(asked, PREPARE_AGAIN):
                     continue
                 self._count_unrecorded(account_id, decision)
-                self._tell(decision)
+                self._tell(account_id, decision)
                 if isinstance(asked, Refusal):
                     raise Refused(asked.code, asked.detail)
                 if caller.proof is not None and isinstance(asked, Rejected | Throttled):
@@ -267,7 +270,10 @@ class Engine:
             self.tally.count_answer(factor, outcome)
         return outcome
 
-    def _tell(self, decision: Decision) -> None:
+    def _tell(self, account_id: str, decision: Decision) -> None:
+        if self.listener is not None:
+            for event in decision.events:
+                self.listener(account_id, event)
         if self.tally is None:
             return
         if decision.answered is not None:

@@ -32,6 +32,8 @@ RefusalCode = Literal[
     "step_up_required",
     "receipt_mismatch",
     "receipt_used",
+    "prompt_mismatch",
+    "prompt_used",
     "idempotency_mismatch",
     "invalid",
 ]

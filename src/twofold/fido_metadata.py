@@ -36,7 +36,7 @@ from twofold.factors.attestation_trust import (
 SIGNER = "mds.fidoalliance.org"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 class _Header(msgspec.Struct):

@@ -109,7 +109,7 @@ class Wrapping(msgspec.Struct, frozen=True):
 class Unwrapping(Discreet, frozen=True):
     """A key that was opened; a bytearray is overwritten by whoever has used it."""
 
-    hidden: ClassVar = ("key",)
+    hidden: ClassVar[tuple[str, ...]] = ("key",)
 
     key: bytes | bytearray
     request_id: str = ""

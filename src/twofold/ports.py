@@ -117,7 +117,8 @@ class Claims(Protocol):
 
 
 class Application(msgspec.Struct, frozen=True):
-    """A caller with a key. `mac` covers the key and every other field: a row cannot be forged or widened."""
+    """A caller with a key. `mac` covers the key and every other field: a row cannot be forged or widened. `return_to`
+    are the addresses to which people come back from a prompt."""
 
     id: str
     name: str
@@ -128,6 +129,7 @@ class Application(msgspec.Struct, frozen=True):
     rate_per_s: int | None = None
     networks: tuple[str, ...] = ()
     mac: bytes = b""
+    return_to: tuple[str, ...] = ()
 
 
 class Applications(Protocol):

@@ -6,6 +6,7 @@ rows. A name that nobody has costs the same as one that somebody has, until the 
 
 from __future__ import annotations
 
+import hmac
 import re
 import unicodedata
 from collections import Counter
@@ -22,7 +23,7 @@ from twofold.core.enrollment import NewCredential
 from twofold.core.factor import Answer, read_answer
 from twofold.core.network import network_of
 from twofold.core.session import SEEN_EVERY_S, Ending, Session, digest_token, find_ending
-from twofold.core.sign_in import Bearer
+from twofold.core.sign_in import Bearer, Vouched
 from twofold.core.user_agent import describe_browser
 from twofold.core.verdict import Question
 from twofold.core.verification import verify_answer
@@ -69,8 +70,9 @@ class SignIn:
         self._refused: Counter[tuple[str, str]] = Counter()
         self._tampered: dict[str, TamperedRecord] = {}
 
-    async def find(self, token: str, user_agent: str | None) -> tuple[Bearer, Account] | Ending | None:
-        """The session of a token with its account, or why it counts no more; None for a token that names none."""
+    async def find(self, token: str, user_agent: str | None, bond: str = "") -> tuple[Bearer, Account] | Ending | None:
+        """The session of a token with its account, or why it counts no more; None for a token that names none, and for
+        one that is tied to another `bond`."""
         digest, now = digest_token(token), self._engine.clock.now()
         try:
             session = await self._engine.read(lambda: self._sessions.find_session(digest))
@@ -79,6 +81,8 @@ class SignIn:
             return None
         # A browser keeps its family and its system; another one that brings the same token has stolen it.
         if session is None or session.browser != describe_browser(user_agent):
+            return None
+        if not hmac.compare_digest(session.bond.encode(), bond.encode()):
             return None
         account = await self._engine.load(session.account_id)
         if ending := find_ending(session, account, now):
@@ -154,6 +158,15 @@ class SignIn:
             log_refusal(context.ip, "wrong_passkey")
         return cast(Verified | Rejected, outcome)
 
+    async def begin_vouched(self, vouched: Vouched, guest: Guest, *, next_path: str = "") -> Done:
+        """The step after somebody else's first factor: `Done.session` is the token of a session that is pending, or
+        enrolling where there is no second factor yet. Raises `Refused("disabled")`, `InvalidInput`."""
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            return sign_in.begin_vouched(account, vouched, call, next_path=next_path)
+
+        return cast(Done, await self._engine.decide(vouched.account_id, decide, Caller(PAGES, context=guest.context)))
+
     async def check_current_password(self, bearer: Bearer, password: str, guest: Guest) -> Rejected | TooMany | None:
         """Ask a person who is signed in for the password again, under the same limits; None if it is right."""
         account = await self._engine.load(bearer.session.account_id)
@@ -193,6 +206,15 @@ class SignIn:
         def decide(account: Account | None, call: Call) -> Decision:
             return Decision(Done())
 
+        return cast(Done, await self._engine.decide(bearer.session.account_id, decide, caller))
+
+    async def use_grant(self, bearer: Bearer) -> Done:
+        """Use up what the session was granted, for one act. Raises `Refused("step_up_required")`, `SessionEnded`."""
+
+        def decide(account: Account | None, call: Call) -> Decision:
+            return sign_in.use_grant(account, bearer.session, call)
+
+        caller = Caller(f"{PAGES}:{bearer.session.id}")
         return cast(Done, await self._engine.decide(bearer.session.account_id, decide, caller))
 
     async def find_link(self, token: str) -> tuple[Account, OneTimeLink]:

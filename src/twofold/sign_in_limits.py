@@ -50,14 +50,14 @@ RefusalReason = Literal[
     "blocked",
 ]
 
-log = logging.getLogger("twofold.sign_in")
+log: logging.Logger = logging.getLogger("twofold.sign_in")
 
 
 class Admitted(Discreet, frozen=True):
     """An attempt that may be judged. It ends with `settle`, however it ends. `name` is what was typed, which may be a
     password by mistake; `by_name` and `by_network` are what was counted."""
 
-    hidden: ClassVar = ("name",)
+    hidden: ClassVar[tuple[str, ...]] = ("name",)
 
     name: str
     network: str

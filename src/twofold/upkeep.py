@@ -26,7 +26,7 @@ REMOVE_EVERY_S = 60
 #: In the background there is time: it rests so much longer than it works.
 BACKGROUND_REST = 9.0
 
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 class KeyUpkeep:

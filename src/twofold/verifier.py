@@ -95,7 +95,7 @@ class Verifier:
         # Late, because bootstrap builds this class: the one arrow that points back.
         from twofold.bootstrap import open_embedded  # noqa: PLC0415
 
-        return cast(Self, await open_embedded(database_url, issuer=issuer))
+        return cast(Self, (await open_embedded(database_url, issuer=issuer)).verifier)
 
     async def close(self) -> None:
         """Finish what is under way and let the database go."""
@@ -140,14 +140,17 @@ class Verifier:
         pending = cast(Pending, await self._engine.decide(account_id, decide, caller))
         return PendingEnrollment(**msgspec.structs.asdict(pending))
 
-    async def see_again(self, account_id: str, authenticator_id: str, *, caller: Caller = LOCAL) -> PendingEnrollment:
-        """Show an open enrollment to whoever began it once more; nothing is begun. Raises `Refused`."""
+    async def see_again(
+        self, account_id: str, authenticator_id: str, *, name: str = "", caller: Caller = LOCAL
+    ) -> PendingEnrollment:
+        """Show an open enrollment to whoever began it once more; nothing is begun. `name` is what the person's app
+        shows, else it is the id. Raises `Refused`."""
 
         def decide(account: Account | None, call: Call) -> Decision:
             begun = open_enrollment.see_again(account, authenticator_id, call)
             if begun.factor not in ("totp", "hotp"):
                 raise Refused("not_found", "you have no open enrollment of a secret of that id")
-            return Decision(self._show(account_id, begun))
+            return Decision(self._show(account_id, begun, name))
 
         pending = cast(Pending, await self._engine.decide(account_id, decide, caller))
         return PendingEnrollment(**msgspec.structs.asdict(pending))
@@ -319,12 +322,14 @@ class Verifier:
             return await self._engine.limits.hit(key, now_s, THREE_CODES_PER_SECOND_WITHOUT_ADDRESS)
         return await self._engine.limits.hit(key, now_s - now_s % 60, THREE_CODES_PER_MINUTE)
 
-    def _show(self, account_id: str, authenticator: Authenticator) -> Pending:
+    def _show(self, account_id: str, authenticator: Authenticator, name: str = "") -> Pending:
         otp = self._credentials.read_otp(account_id, authenticator)
         factor = cast(OtpFactor, authenticator.factor)
         expires_at = authenticator.enrollment.expires_at if authenticator.enrollment else 0
         secret = self._credentials.spell_secret(otp)
-        return Pending(authenticator.id, factor, expires_at, secret, self._credentials.uri(account_id, factor, otp))
+        return Pending(
+            authenticator.id, factor, expires_at, secret, self._credentials.uri(name or account_id, factor, otp)
+        )
 
     def _read_step_up(self, step_up: str | None) -> ReceiptClaims | None:
         return None if step_up is None else self.receipts.check(step_up, field="step_up")

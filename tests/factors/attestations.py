@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 from fido2 import cbor
 from tests.kit import START_S
-from tests.software_authenticator import AT, UP, PrivateKey, cose_of, new_key
 
 from twofold.core.clock import in_seconds
 from twofold.factors.attestation import Attested, Trust, check_attestation
 from twofold.factors.authenticator_data import read_authenticator_data
+from twofold.testing.software_authenticator import AT, UP, PrivateKey, cose_of, new_key
 
 NOW = in_seconds(START_S)
 DAY = in_seconds(86_400)

@@ -38,7 +38,6 @@ from tests.factors.attestations import (
     rsa_key,
     tpm_extensions,
 )
-from tests.software_authenticator import decode
 
 import twofold.factors
 from twofold.factors import cbor
@@ -46,6 +45,7 @@ from twofold.factors.attestation import Attested, BadAttestation, check_attestat
 from twofold.factors.attestation_formats import FORMATS
 from twofold.factors.attestation_trust import Metadata, Model, Trust
 from twofold.factors.authenticator_data import read_authenticator_data
+from twofold.testing.software_authenticator import decode
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number:Warning")
 

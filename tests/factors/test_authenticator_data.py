@@ -6,9 +6,10 @@ import pytest
 from fido2 import cbor
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.software_authenticator import AT, BE, BS, ED, RESERVED, UP, UV
+from tests.lying_authenticator import RESERVED
 
 from twofold.factors.authenticator_data import AttestedCredential, read_authenticator_data
+from twofold.testing.software_authenticator import AT, BE, BS, ED, UP, UV
 
 RP_ID_HASH = hashlib.sha256(b"example.com").digest()
 COUNT = (0x01020304).to_bytes(4, "big")

@@ -9,9 +9,9 @@ from fido2 import cbor
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.factors.attestations import rsa_key
-from tests.software_authenticator import SoftwareCredential, cose_of, new_key
 
 from twofold.factors.cose import OFFERED, BadKey, load_key, read_key
+from twofold.testing.software_authenticator import SoftwareCredential, cose_of, new_key
 
 KTY, ALG, CRV, X, Y = 1, 3, -1, -2, -3
 N, E = -1, -2

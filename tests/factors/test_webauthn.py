@@ -9,7 +9,6 @@ import msgspec
 import pytest
 from cryptography import x509
 from tests.ceremonies import Ceremonies, broken, by
-from tests.software_authenticator import decode
 
 from twofold.core.clock import in_seconds
 from twofold.core.factor import Right
@@ -17,6 +16,7 @@ from twofold.factors import webauthn
 from twofold.factors.attestation import Trust
 from twofold.factors.webauthn import ClientData, PendingCredential, Policy
 from twofold.factors.webauthn_json import RelyingParty
+from twofold.testing.software_authenticator import decode
 
 Json = dict[str, Any]
 FILE = json.loads((Path(__file__).parent.parent / "vectors" / "webauthn_l3.json").read_text())

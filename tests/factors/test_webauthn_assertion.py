@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from tests.ceremonies import EXAMPLE, HANDLE, ORIGIN, STRANGE_ORIGINS, broken, by, refuse_sign_in, registered, spelled
-from tests.software_authenticator import ABSENT, AT, BE, BS, ED, RESERVED, UP, UV, decode, encode
+from tests.lying_authenticator import ABSENT, RESERVED
 
 from twofold.core.factor import Right
 from twofold.factors.webauthn_json import RelyingParty
+from twofold.testing.software_authenticator import AT, BE, BS, ED, UP, UV, decode, encode
 
 Json = dict[str, Any]
 

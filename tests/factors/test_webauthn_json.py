@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.ceremonies import EXAMPLE, HANDLE, ORIGIN, Ceremonies
-from tests.software_authenticator import SoftwareAuthenticator, decode
+from tests.lying_authenticator import LyingAuthenticator
 
 from twofold.errors import InvalidInput
 from twofold.factors.webauthn_json import (
@@ -23,6 +23,7 @@ from twofold.factors.webauthn_json import (
     read_registration,
     request_options,
 )
+from twofold.testing.software_authenticator import decode
 
 Json = dict[str, Any]
 Reader = Callable[[Any], RegistrationResponse | AuthenticationResponse]
@@ -34,12 +35,12 @@ JSON_VALUES = st.recursive(
 
 
 def a_registration() -> Json:
-    ceremonies = Ceremonies(SoftwareAuthenticator(algorithm=-7))
+    ceremonies = Ceremonies(LyingAuthenticator(algorithm=-7))
     return ceremonies.authenticator.register(ceremonies.creation(), ORIGIN)
 
 
 def an_assertion() -> Json:
-    ceremonies = Ceremonies(SoftwareAuthenticator(algorithm=-7))
+    ceremonies = Ceremonies(LyingAuthenticator(algorithm=-7))
     ceremonies.authenticator.register(ceremonies.creation(), ORIGIN)
     return ceremonies.authenticator.answer(ceremonies.request(ceremonies.ticket()), ORIGIN)
 

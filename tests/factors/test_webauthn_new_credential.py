@@ -17,11 +17,12 @@ from tests.ceremonies import (
     refuse_registration,
     with_attestation,
 )
-from tests.software_authenticator import ABSENT, SoftwareAuthenticator, cose_of, decode, new_key
+from tests.lying_authenticator import ABSENT, LyingAuthenticator
 
 from twofold.core.factor import Right, StaleProof
 from twofold.factors.cose import OFFERED
 from twofold.factors.webauthn import Policy
+from twofold.testing.software_authenticator import cose_of, decode, new_key
 
 Json = dict[str, Any]
 AAGUID = bytes.fromhex("cb69481e8ff7403993ec0a2729a154a8")
@@ -96,7 +97,7 @@ def test_webauthn_7_1_step_20_a_point_of_p256_is_read_as_it_is() -> None:
 
 
 def attesting(**policy: Any) -> Ceremonies:
-    authenticator = SoftwareAuthenticator(algorithm=-7, attests=True, aaguid=AAGUID)
+    authenticator = LyingAuthenticator(algorithm=-7, attests=True, aaguid=AAGUID)
     return Ceremonies(authenticator, policy=Policy(conveyance="direct", **policy))
 
 

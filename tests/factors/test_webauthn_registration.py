@@ -22,7 +22,7 @@ from tests.ceremonies import (
     spelled,
     with_attestation,
 )
-from tests.software_authenticator import ABSENT, AT, BE, BS, ED, RESERVED, UP, SoftwareAuthenticator, decode, encode
+from tests.lying_authenticator import ABSENT, RESERVED, LyingAuthenticator
 
 from twofold.core.clock import in_seconds
 from twofold.core.factor import AAL1, AAL2, Answer, Right, Wrong
@@ -36,6 +36,7 @@ from twofold.factors.webauthn import (
     registration_challenge,
 )
 from twofold.factors.webauthn_json import RegistrationResponse, read_authentication
+from twofold.testing.software_authenticator import AT, BE, BS, ED, UP, decode, encode
 
 Json = dict[str, Any]
 AAGUID = bytes.fromhex("cb69481e8ff7403993ec0a2729a154a8")
@@ -46,7 +47,7 @@ AAGUID = bytes.fromhex("cb69481e8ff7403993ec0a2729a154a8")
 
 @pytest.mark.parametrize("algorithm", OFFERED)
 def test_webauthn_7_1_every_algorithm_that_is_offered_can_be_registered(algorithm: int) -> None:
-    ceremonies = Ceremonies(SoftwareAuthenticator(algorithm=algorithm))
+    ceremonies = Ceremonies(LyingAuthenticator(algorithm=algorithm))
     assert isinstance(ceremonies.register(), Right)
 
 
@@ -258,7 +259,7 @@ def test_webauthn_7_1_step_15_d6_somebody_was_there() -> None:
 
 def test_webauthn_7_1_step_16_d7_user_verification_is_preferred_and_what_it_was_is_kept() -> None:
     for verifies, acr, amr in ((True, AAL2, ("hwk", "user", "mfa")), (False, AAL1, ("hwk", "user"))):
-        ceremonies = Ceremonies(SoftwareAuthenticator(algorithm=-7, verifies_user=verifies))
+        ceremonies = Ceremonies(LyingAuthenticator(algorithm=-7, verifies_user=verifies))
         assert ceremonies.creation()["authenticatorSelection"]["userVerification"] == "preferred"
         finding = ceremonies.register()
         assert isinstance(finding, Right)
@@ -285,7 +286,7 @@ def test_webauthn_7_1_steps_18_and_19_d8_synced_credentials_are_welcome_and_know
 
 
 def test_webauthn_7_1_step_27_the_record_says_what_was_registered() -> None:
-    authenticator = SoftwareAuthenticator(
+    authenticator = LyingAuthenticator(
         algorithm=-7,
         aaguid=AAGUID,
         counts=7,

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 from tests.ceremonies import HANDLE, ORIGIN, Ceremonies, broken, by, refuse_sign_in, registered
-from tests.software_authenticator import UP, UV, SoftwareCredential, decode, encode, new_key
 
 from twofold.core.clock import in_seconds
 from twofold.core.factor import AAL1, AAL2, AAL3, Answer, Finding, Right, Wrong
@@ -16,6 +15,7 @@ from twofold.factors.attestation_trust import Metadata, Model, Report, Trust
 from twofold.factors.cose import OFFERED
 from twofold.factors.webauthn import ANY_CREDENTIAL, Policy, Webauthn, describe
 from twofold.factors.webauthn_json import Descriptor
+from twofold.testing.software_authenticator import UP, UV, SoftwareCredential, decode, encode, new_key
 
 MINUTE = in_seconds(60)
 AMR = json.loads((Path(__file__).parent.parent / "vectors" / "amr_acr.json").read_text())

@@ -13,7 +13,7 @@ from twofold.engine import Caller
 DOCUMENT = Path(__file__).parents[2] / "docs" / "pages.md"
 LEVELS = ("nobody", "pending", "enrolling", "full", "administrator")
 #: What stands for the parts of a path that differ.
-EXAMPLES = {"id": "au_nothing", "act": "reset", "name": "twofold.css"}
+EXAMPLES = {"id": "au_nothing", "act": "reset", "name": "twofold.css", "link": "nothing"}
 
 
 class Row(NamedTuple):

@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
+from tests.lying_authenticator import LyingAuthenticator
 from tests.pages import Element, Form, Page, Value
 from tests.server.conftest import SECRET, URL, Server
 from tests.server.visitors import ADMIN, Person, add_person
-from tests.software_authenticator import SoftwareAuthenticator
 
 from twofold.core.attempt import PAGES
 from twofold.core.decision import Confirmed
@@ -19,7 +19,7 @@ RP = RelyingParty("localhost", (URL,))
 async def add_passkey(
     server: Server,
     name: str,
-    authenticator: SoftwareAuthenticator,
+    authenticator: LyingAuthenticator,
     label: str = "Key",
     rp: RelyingParty = RP,
     *,
@@ -39,7 +39,7 @@ class Holder(Person):
 
     def __init__(self, server: Server, name: str = "bo", *, secret: str = SECRET, **more: str) -> None:
         super().__init__(server, name, secret=secret, **more)
-        self.authenticator = SoftwareAuthenticator()
+        self.authenticator = LyingAuthenticator()
         self.ids: list[str] = []
         self.recovery_codes: list[str] = []
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from tests.lying_authenticator import LyingAuthenticator
 from tests.server.conftest import URL, Server
-from tests.software_authenticator import SoftwareAuthenticator
 
 Json = dict[str, Any]
 
@@ -17,7 +17,7 @@ class Shop:
     server: Server
     key: str
     origin: str = URL
-    authenticators: dict[str, SoftwareAuthenticator] = field(default_factory=dict)
+    authenticators: dict[str, LyingAuthenticator] = field(default_factory=dict)
 
     @classmethod
     async def open(cls, server: Server, origin: str = "https://shop.example", **limits: Any) -> "Shop":
@@ -37,7 +37,7 @@ class Shop:
 
     def register(self, pending: Json, account_id: str = "alice", **said: Any) -> Json:
         """What the browser of this person makes of a pending passkey."""
-        authenticator = self.authenticators.setdefault(account_id, SoftwareAuthenticator())
+        authenticator = self.authenticators.setdefault(account_id, LyingAuthenticator())
         return authenticator.register(pending["public_key"], said.pop("origin", self.origin), **said)
 
     async def confirm(

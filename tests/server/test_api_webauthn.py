@@ -5,9 +5,11 @@ import re
 from typing import Any
 
 import pytest
+from tests.lying_authenticator import LyingAuthenticator
 from tests.server.conftest import SECRET, URL, OpenServer, Server, assert_problem
 from tests.server.shops import Shop
-from tests.software_authenticator import BE, BS, UV, SoftwareAuthenticator, decode
+
+from twofold.testing.software_authenticator import BE, BS, UV, decode
 
 HEADERS = {"idempotency-key": "9a1b"}
 
@@ -93,7 +95,7 @@ async def test_where_browsers_make_no_passkeys_the_refusal_says_why(open_server:
 
 async def test_an_account_shows_what_is_known_of_its_passkeys_and_no_more(shop: Shop) -> None:
     aaguid = bytes.fromhex("ea9b8d664d011d213ce4b6b48cb575d4")
-    shop.authenticators["alice"] = SoftwareAuthenticator(aaguid, is_backup_eligible=True, is_backed_up=True)
+    shop.authenticators["alice"] = LyingAuthenticator(aaguid, is_backup_eligible=True, is_backed_up=True)
     await shop.add()
     pending = await shop.enroll(step_up=(await shop.sign_in(purpose="manage"))["receipt"])
     account = await shop.server.get("accounts/alice")
@@ -153,7 +155,7 @@ async def test_whether_the_user_must_be_verified_is_the_applications_choice(
 async def test_a_receipt_says_what_the_passkey_counted_for(
     shop: Shop, flags: int, off: int, amr: list[str], acr: str
 ) -> None:
-    shop.authenticators["alice"] = SoftwareAuthenticator(is_backup_eligible=bool(flags & BE))
+    shop.authenticators["alice"] = LyingAuthenticator(is_backup_eligible=bool(flags & BE))
     await shop.add()
     challenge = await shop.ask(purpose="transfer", binding="4711")
     answer = await shop.answer(challenge, shop.touch(challenge, on=flags, off=off), binding="4711")
@@ -168,7 +170,7 @@ async def test_a_passkey_is_the_step_up_for_the_next_one_and_for_removing_one(sh
     assert_problem(await shop.post("accounts/alice/authenticators", begin), 403, "step_up_required")
     second = await shop.enroll(step_up=(await shop.sign_in(purpose="manage"))["receipt"])
     assert [c["id"] for c in second["public_key"]["excludeCredentials"]]
-    shop.authenticators["alice"] = SoftwareAuthenticator()
+    shop.authenticators["alice"] = LyingAuthenticator()
     confirmed = await shop.confirm(second, shop.register(second))
     assert confirmed.json() == {"id": second["id"], "state": "active"}
     path = f"accounts/alice/authenticators/{first}"

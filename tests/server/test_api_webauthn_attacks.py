@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
+from tests.lying_authenticator import LyingAuthenticator
 from tests.server.conftest import URL, Server, assert_problem
 from tests.server.shops import Json, Shop
-from tests.software_authenticator import SoftwareAuthenticator
 
 PHISHING = {
     "another host": "https://evil.example",
@@ -151,7 +151,7 @@ async def test_a_passkey_of_one_domain_is_none_of_another(shop: Shop) -> None:
         "step_up_required",
     )
     pending = await shop.server.post("accounts/alice/authenticators", {"factor": "webauthn"}, key=await _admin(other))
-    mine = SoftwareAuthenticator()
+    mine = LyingAuthenticator()
     assert pending.json()["public_key"]["excludeCredentials"] == []
     confirmed = await shop.server.post(
         f"accounts/alice/authenticators/{pending.json()['id']}/confirm",
@@ -203,7 +203,7 @@ async def test_trap_65_a_credential_of_somebody_else_is_not_registered_again(sho
     stolen = shop.register(pending, "mallory", credential_id=hers)
     assert_problem(await shop.confirm(pending, stolen, "mallory"), 422, "already_registered")
     shop.server.clock.pass_s(2)
-    shop.authenticators["mallory"] = SoftwareAuthenticator()
+    shop.authenticators["mallory"] = LyingAuthenticator()
     assert (await shop.confirm(pending, shop.register(pending, "mallory"), "mallory")).status_code == 200
     await assert_the_owner_gets_in(shop)
 
@@ -219,7 +219,7 @@ async def test_trap_51_another_application_does_not_confirm_what_this_one_began(
 @pytest.mark.parametrize("sign_count", [0, 3, 4])
 async def test_trap_61_a_counter_that_goes_back_is_refused_and_told(server: Server, sign_count: int) -> None:
     shop = await Shop.open(server)
-    shop.authenticators["alice"] = SoftwareAuthenticator(counts=2)
+    shop.authenticators["alice"] = LyingAuthenticator(counts=2)
     await shop.add()
     await assert_the_owner_gets_in(shop)
     challenge = await shop.ask()
@@ -255,7 +255,7 @@ async def test_a_passkey_that_was_removed_answers_nothing_any_more(shop: Shop) -
     await shop.server.call("DELETE", "accounts/alice")
     assert_problem(await shop.send(challenge, shop.touch(challenge)), 404, "not_found")
     fresh = await Shop.open(shop.server)
-    fresh.authenticators = {"alice": SoftwareAuthenticator()}
+    fresh.authenticators = {"alice": LyingAuthenticator()}
     await fresh.add()
     assert await shop.answer(challenge, shop.touch(challenge)) == refused("challenge_mismatch")
     await assert_the_owner_gets_in(fresh)

@@ -14,12 +14,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.server.conftest import URL, Server, SetClock
 from tests.server.shops import Json, Shop
-from tests.software_authenticator import decode, encode
 
 from twofold.bootstrap import Deployment, open_deployment
 from twofold.config import Settings
 from twofold.crypto.argon2 import ONLY_FOR_TESTING
 from twofold.server.app import create_app
+from twofold.testing.software_authenticator import decode, encode
 
 BASE64URL = st.text(string.ascii_letters + string.digits + "-_", max_size=600)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

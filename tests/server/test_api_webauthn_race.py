@@ -4,8 +4,9 @@ from collections import Counter
 from pathlib import Path
 
 from tests.servers import Client, running
-from tests.software_authenticator import SoftwareAuthenticator
 from tests.stories.racers import Racers
+
+from twofold.testing import SoftwareAuthenticator
 
 ORIGIN = "https://shop.example"
 ROUNDS = 10

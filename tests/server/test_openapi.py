@@ -9,7 +9,7 @@ from tests.server.conftest import Server
 
 from twofold.server.api import OPERATIONS, PREFIX
 from twofold.server.openapi import openapi_document
-from twofold.server.pages import PAGES
+from twofold.server.pages import PAGES, prompt
 
 DOCUMENT: dict[str, Any] = json.loads(openapi_document())
 HTTP_METHODS = {"get", "put", "post", "patch", "delete"}
@@ -27,7 +27,9 @@ def test_it_is_sound_openapi() -> None:
 
 def test_every_call_is_in_it_and_it_has_no_other(server: Server) -> None:
     table = {(operation.method, PREFIX + operation.path) for operation in OPERATIONS}
-    pages = {page.path for page in PAGES} | {"/static/{name}"}
+    pages = (
+        {page.path for page in PAGES} | {f"/prompt/{{link}}{page.path}" for page in prompt.PAGES} | {"/static/{name}"}
+    )
     routes = [route for route in server.app._everything_else.routes if isinstance(route, Route)]
     open_routes = {("GET", route.path) for route in routes if route.path not in pages}
     assert described() == table | open_routes
@@ -65,7 +67,7 @@ def test_every_post_takes_an_idempotency_key_and_the_key_is_needed_everywhere_bu
             headers = {p["name"] for p in operation.get("parameters", []) if p["in"] == "header"}
             assert ("Idempotency-Key" in headers) == (method == "post")
             is_open = operation.get("security") == []
-            keyed = tuple(f"{PREFIX}/{kind}" for kind in ("accounts", "challenges", "receipts"))
+            keyed = tuple(f"{PREFIX}/{kind}" for kind in ("accounts", "challenges", "receipts", "prompts"))
             assert is_open == (not path.startswith(keyed))
 
 

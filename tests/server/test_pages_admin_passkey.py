@@ -2,11 +2,11 @@
 others, and never a way around it."""
 
 import pytest
+from tests.lying_authenticator import LyingAuthenticator
 from tests.server.administrators import add_somebody
 from tests.server.conftest import Server
 from tests.server.passkey_holders import RP, Holder, add_holder, add_passkey
 from tests.server.visitors import ADMIN, IPHONE, add_app, add_person
-from tests.software_authenticator import SoftwareAuthenticator
 
 from twofold.passkey_facts import has_verifying_passkey
 
@@ -250,7 +250,7 @@ async def test_a_key_that_asks_for_a_touch_only_leaves_codes_as_they_are(server:
     await add_person(server, "ada")
     await server.deployment.administration.set_role("ada", "administrator", caller=ADMIN)
     await ada.sign_in()
-    ada.authenticator = SoftwareAuthenticator(verifies_user=False, transports=("usb",))
+    ada.authenticator = LyingAuthenticator(verifies_user=False, transports=("usb",))
     await add_passkey(server, "ada", ada.authenticator)
     await ada.open("/admin/people/bo/sign-out")
     assert (await ada.send(code=ada.fresh_code())).query == "done=sign-out"
@@ -264,14 +264,14 @@ async def test_a_passkey_of_another_address_asks_for_nothing_here(server: Server
     await server.deployment.administration.set_role("cy", "administrator", caller=ADMIN)
     await add_app(server, "cy", TABLET, "Tablet")
     elsewhere = type(RP)("old.example", ("https://old.example",))
-    await add_passkey(server, "cy", SoftwareAuthenticator(), rp=elsewhere)
+    await add_passkey(server, "cy", LyingAuthenticator(), rp=elsewhere)
     await cy.sign_in()
     assert (await cy.open("/admin")).path == "/admin"
     assert "code" in (await cy.open("/admin/people/bo/disable")).fields
 
 
 async def test_administrators_see_what_kinds_of_passkeys_somebody_has(server: Server, ada: Holder) -> None:
-    await add_passkey(server, "bo", SoftwareAuthenticator(is_backup_eligible=True, is_backed_up=True), "Bo's laptop")
+    await add_passkey(server, "bo", LyingAuthenticator(is_backup_eligible=True, is_backed_up=True), "Bo's laptop")
     await verified(ada)
     page = await ada.open("/admin/people/bo")
     assert "Bo's laptop" in page.text

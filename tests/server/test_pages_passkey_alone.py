@@ -9,10 +9,10 @@ from tests.pseudo import PseudoWords, escaped
 from tests.server.conftest import Server
 from tests.server.passkey_holders import Holder, add_holder
 from tests.server.visitors import ADMIN, IPHONE, PASSWORD, Person, Visitor, add_person
-from tests.software_authenticator import UV, encode
 
 from twofold.core.session import Session, digest_token
 from twofold.core.ticket import TICKET_TTL_S
+from twofold.testing.software_authenticator import UV, encode
 
 SIGN_IN = "/sign-in/passkey"
 

@@ -4,13 +4,13 @@ import json
 from typing import Any
 
 import pytest
+from tests.lying_authenticator import LyingAuthenticator
 from tests.pages import Element, Page
 from tests.pseudo import PseudoWords, escaped
 from tests.server.conftest import OpenServer, Server
 from tests.server.enrolling import hidden
 from tests.server.passkey_holders import Holder, add_holder
 from tests.server.visitors import PASSWORD, Person
-from tests.software_authenticator import SoftwareAuthenticator
 
 from twofold.core.account import PENDING_TTL_S
 from twofold.core.ticket import TICKET_TTL_S
@@ -104,7 +104,7 @@ class TestAdded:
     async def test_a_security_key_that_only_takes_a_touch_is_added_too(
         self, at_passkey: Holder, server: Server
     ) -> None:
-        at_passkey.authenticator = SoftwareAuthenticator(verifies_user=False, is_resident=False, transports=("usb",))
+        at_passkey.authenticator = LyingAuthenticator(verifies_user=False, is_resident=False, transports=("usb",))
         assert (await at_passkey.show_passkey()).recovery_codes
         assert len(await labels(server)) == 1
 
@@ -123,7 +123,7 @@ class TestAdded:
         page = await bo.send(press="factor=webauthn")
         assert "stays valid until the new one works" in page.text
         assert len(await labels(server)) == 1
-        bo.authenticator = SoftwareAuthenticator()
+        bo.authenticator = LyingAuthenticator()
         assert (await bo.show_passkey(label="New")).path == "/enroll/done"
         assert await labels(server) == ["New"]
 
@@ -136,7 +136,7 @@ class TestAdded:
         await bo.open("/enroll")
         assert (await bo.show_passkey()).heading == "Add an authenticator"
         await bo.send(press="factor=webauthn")
-        bo.authenticator = SoftwareAuthenticator()
+        bo.authenticator = LyingAuthenticator()
         assert (await bo.show_passkey()).path == "/enroll/done"
         assert len(await labels(server)) == 2
 

@@ -3,12 +3,12 @@
 import json
 
 import pytest
+from tests.lying_authenticator import LyingAuthenticator
 from tests.pages import Element, Page
 from tests.pseudo import BEGINNING, PseudoWords, escaped
 from tests.server.conftest import Server
 from tests.server.passkey_holders import Holder, add_holder, add_passkey
 from tests.server.visitors import ADMIN, PASSWORD, Person, add_app, add_person
-from tests.software_authenticator import SoftwareAuthenticator
 
 from twofold.core.session import Session, digest_token
 from twofold.core.ticket import TICKET_TTL_S
@@ -82,7 +82,7 @@ class TestWhatIsOffered:
 
     async def test_a_passkey_for_another_address_is_no_way_in_here(self, server: Server) -> None:
         await add_person(server, "cy")
-        await add_passkey(server, "cy", SoftwareAuthenticator(), rp=ELSEWHERE)
+        await add_passkey(server, "cy", LyingAuthenticator(), rp=ELSEWHERE)
         cy = Person(server, "cy")
         page = await cy.give_password()
         assert not page.root.all("div", class_="passkey")
@@ -106,7 +106,7 @@ class TestIn:
         assert (session.level, session.is_user_verified, session.via) == ("full", True, bo.ids[0])
 
     async def test_a_key_that_only_takes_a_touch_will_do_after_the_password(self, bo: Holder, server: Server) -> None:
-        key = SoftwareAuthenticator(verifies_user=False, is_resident=False, transports=("usb",))
+        key = LyingAuthenticator(verifies_user=False, is_resident=False, transports=("usb",))
         await add_passkey(server, "bo", key, "Touch")
         await bo.open("/sign-in/code")
         bo.authenticator = key
@@ -162,7 +162,7 @@ class TestRefused:
 
     async def test_a_counter_that_went_back_is_told(self, server: Server) -> None:
         bo = await add_holder(server)
-        key = SoftwareAuthenticator(counts=1)
+        key = LyingAuthenticator(counts=1)
         await add_passkey(server, "bo", key)
         bo.authenticator = key
         await bo.sign_out()

@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
+from tests.lying_authenticator import LyingAuthenticator
 from tests.pages import Page
 from tests.server.conftest import URL, Server
 from tests.server.passkey_holders import Holder, add_holder, add_passkey
 from tests.server.visitors import IPHONE, PASSWORD
-from tests.software_authenticator import SoftwareAuthenticator
 
 from twofold.core.ticket import TICKET_TTL_S
 
@@ -22,7 +22,7 @@ async def bo(server: Server) -> Holder:
 @pytest.fixture
 async def tablet(server: Server, bo: Holder) -> str:
     """The id of a second passkey, on another device."""
-    return await add_passkey(server, "bo", SoftwareAuthenticator(), "Tablet")
+    return await add_passkey(server, "bo", LyingAuthenticator(), "Tablet")
 
 
 class Form:
@@ -110,7 +110,7 @@ async def test_a_passkey_that_was_asked_for_elsewhere_changes_nothing(
 async def test_a_passkey_shown_to_remove_one_authenticator_does_not_remove_another(
     server: Server, bo: Holder, tablet: str
 ) -> None:
-    phone = await add_passkey(server, "bo", SoftwareAuthenticator(), "Phone")
+    phone = await add_passkey(server, "bo", LyingAuthenticator(), "Phone")
     asked = await bo.open(f"/security/authenticators/{tablet}/remove")
     credential, challenge = bo.answer(asked), bo.passkey_form(asked).control("challenge")["value"]
     await bo.open(f"/security/authenticators/{phone}/remove")

@@ -3,16 +3,17 @@
 import json
 
 import pytest
+from tests.lying_authenticator import LyingAuthenticator
 from tests.pages import Page
 from tests.pseudo import PseudoWords, escaped
 from tests.server.conftest import OpenServer, Server
 from tests.server.passkey_holders import Holder, add_holder, add_passkey
 from tests.server.visitors import add_app, add_person
-from tests.software_authenticator import SoftwareAuthenticator, encode
 
 from twofold.core.health import assess_health
 from twofold.directory import ProfileInput
 from twofold.factors.webauthn_json import RelyingParty
+from twofold.testing.software_authenticator import encode
 
 ELSEWHERE = RelyingParty("old.example", ("https://old.example",))
 TABLET = "PFXXK4TCMFWGYZLSMVXGI2LUMVXGK3TP"
@@ -41,19 +42,19 @@ def signals_of(page: Page) -> dict[str, dict[str, object]]:
     ("authenticator", "words"),
     [
         (
-            SoftwareAuthenticator(aaguid=ICLOUD, is_backup_eligible=True, is_backed_up=True),
+            LyingAuthenticator(aaguid=ICLOUD, is_backup_eligible=True, is_backed_up=True),
             "Passkey · iCloud Keychain · Synced between your devices · Checks finger, face or PIN",
         ),
-        (SoftwareAuthenticator(), "Passkey · Only on this device · Checks finger, face or PIN"),
-        (SoftwareAuthenticator(is_backup_eligible=True), "Passkey · Only on this device · Checks finger, face or PIN"),
+        (LyingAuthenticator(), "Passkey · Only on this device · Checks finger, face or PIN"),
+        (LyingAuthenticator(is_backup_eligible=True), "Passkey · Only on this device · Checks finger, face or PIN"),
         (
-            SoftwareAuthenticator(verifies_user=False, transports=("usb", "nfc")),
+            LyingAuthenticator(verifies_user=False, transports=("usb", "nfc")),
             "Security key · Only on this device · Asks for a touch only",
         ),
     ],
 )
 async def test_a_passkey_is_described_in_words(
-    server: Server, bo: Holder, authenticator: SoftwareAuthenticator, words: str
+    server: Server, bo: Holder, authenticator: LyingAuthenticator, words: str
 ) -> None:
     await add_passkey(server, "bo", authenticator, "Mine")
     assert words in row_of(await bo.open("/security"), "Mine")
@@ -81,7 +82,7 @@ async def test_a_passkey_is_renamed_without_a_proof_and_removed_with_one(server:
 
 
 async def test_one_that_has_no_name_is_called_what_it_is(server: Server, bo: Holder) -> None:
-    await add_passkey(server, "bo", SoftwareAuthenticator(transports=("usb",)), "")
+    await add_passkey(server, "bo", LyingAuthenticator(transports=("usb",)), "")
     page = await bo.open("/security")
     assert "Security key" in page.root.only("section", id="authenticators").text
 
@@ -103,7 +104,7 @@ class TestWhatTheBrowserIsTold:
         self, server: Server, bo: Holder
     ) -> None:
         await server.deployment.verifier.accounts.put("bo", ProfileInput(display_name="Bo <b>Li</b>"))
-        second = SoftwareAuthenticator()
+        second = LyingAuthenticator()
         await add_passkey(server, "bo", second)
         (first_one,), (second_one,) = bo.authenticator.credentials, second.credentials
         told = signals_of(await bo.open("/security"))
@@ -127,7 +128,7 @@ class TestWhatTheBrowserIsTold:
         cy = Holder(server, "cy")
         await cy.sign_in()
         assert signals_of(await cy.open("/security")) == {}
-        await add_passkey(server, "cy", SoftwareAuthenticator(), rp=ELSEWHERE)
+        await add_passkey(server, "cy", LyingAuthenticator(), rp=ELSEWHERE)
         assert signals_of(await cy.open("/security")) == {}
         await add_passkey(server, "cy", cy.authenticator)
         told = signals_of(await cy.open("/security"))["signalAllAcceptedCredentials"]
@@ -137,7 +138,7 @@ class TestWhatTheBrowserIsTold:
 async def test_a_passkey_of_another_address_says_where_it_works_and_counts_for_nothing_here(
     server: Server, bo: Holder
 ) -> None:
-    await add_passkey(server, "bo", SoftwareAuthenticator(), "Old", rp=ELSEWHERE)
+    await add_passkey(server, "bo", LyingAuthenticator(), "Old", rp=ELSEWHERE)
     page = await bo.open("/security")
     assert "Works at old.example only" in row_of(page, "Old")
     assert "You have passkeys that do not work here" in page.text
@@ -184,7 +185,7 @@ async def test_a_passkey_is_advised_where_there_is_none_and_it_would_work(server
     cy = Holder(server, "cy")
     await cy.sign_in()
     assert "Add a passkey" in (await cy.open("/security")).text
-    await add_passkey(server, "cy", SoftwareAuthenticator())
+    await add_passkey(server, "cy", LyingAuthenticator())
     page = await cy.open("/security")
     assert "Your account is well protected" in page.text
     assert "Add a passkey" not in page.text
@@ -219,7 +220,7 @@ async def test_somebody_with_nothing_that_shows_codes_is_told_what_testing_is_fo
 async def test_every_word_about_passkeys_is_in_the_catalogue(
     server: Server, bo: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await add_passkey(server, "bo", SoftwareAuthenticator(aaguid=ICLOUD, transports=("usb",)), "Old", rp=ELSEWHERE)
+    await add_passkey(server, "bo", LyingAuthenticator(aaguid=ICLOUD, transports=("usb",)), "Old", rp=ELSEWHERE)
     await bo.open("/security/recovery-codes")
     await bo.show_passkey(says={"sign_count": 7})
     await bo.open("/security/recovery-codes")

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from tests.postgres import PostgresServer
 from tests.servers import Answer, Client, Clock, Phone, Server, running
-from tests.software_authenticator import SoftwareAuthenticator
 from tests.stories.nodes import Nodes, running_nodes
 from tests.stories.racers import Racers
 
@@ -21,6 +20,7 @@ from twofold.bootstrap import deployment
 from twofold.config import Settings
 from twofold.core.decision import Rejected, Verified
 from twofold.errors import Busy
+from twofold.testing import SoftwareAuthenticator
 
 ORIGIN = "https://shop.example"
 ROUNDS = 200

@@ -27,6 +27,7 @@ def apikey() -> None:
 @click.option("--scope", default=",".join(DEFAULT_SCOPES), show_default=True, help="Out of verify,enroll,admin.")
 @click.option("--origin", "origins", multiple=True, metavar="URL", help="An origin of its own pages, for passkeys.")
 @click.option("--rp-id", metavar="D", help="The domain of its passkeys; the host of the origins without it.")
+@click.option("--return-to", multiple=True, metavar="URL", help="Where people come back to from a hosted prompt.")
 @click.option("--rate", type=int, metavar="N", help="Calls a second; no limit without it.")
 @click.option("--cidr", "networks", multiple=True, metavar="C", help="A network it calls from; any without it.")
 @with_settings
@@ -37,6 +38,7 @@ def create(
     scope: str,
     origins: tuple[str, ...],
     rp_id: str | None,
+    return_to: tuple[str, ...],
     rate: int | None,
     networks: tuple[str, ...],
 ) -> None:
@@ -44,7 +46,13 @@ def create(
     scopes = tuple(word.strip() for word in scope.split(","))
     with opened(settings, may_create=True) as (deployment, runner):
         made = deployment.applications.create(
-            name, scopes=scopes, origins=origins, rp_id=rp_id, rate_per_s=rate, networks=networks
+            name,
+            scopes=scopes,
+            origins=origins,
+            rp_id=rp_id,
+            rate_per_s=rate,
+            networks=networks,
+            return_to=return_to,
         )
         application, key = runner.run(made)
         told = list(
@@ -53,6 +61,8 @@ def create(
     click.echo(f"application {application.id} ({name}): {', '.join(application.scopes)}", err=True)
     for line in told:
         click.echo(line, err=True)
+    for url in application.return_to:
+        click.echo(f"prompts lead back to {url}", err=True)
     if sys.stdout.isatty():
         click.echo("Its key, shown only now:", err=True)
     click.echo(key)
@@ -69,6 +79,9 @@ def list_applications(settings: Settings, *, as_json: bool) -> None:
         print_json([_as_json(application) for application in applications])
     else:
         print_table(("id", "name", "scopes", "created"), [_as_row(application) for application in applications])
+        for application in applications:
+            for url in application.return_to:
+                click.echo(f"{application.id}: prompts lead back to {url}")
 
 
 @apikey.command()
@@ -116,4 +129,5 @@ def _as_json(application: Application) -> dict[str, object]:
         "rp_id": application.rp_id,
         "rate_per_s": application.rate_per_s,
         "networks": application.networks,
+        "return_to": application.return_to,
     }

@@ -30,6 +30,7 @@ from twofold.bootstrap import Deployment, load_common_passwords, make_private_fo
 from twofold.commands.keys import count_seeds
 from twofold.commands.shell import (
     EXIT_FAILED,
+    Addition,
     json_option,
     opened,
     print_json,
@@ -47,7 +48,7 @@ from twofold.restoring import Restored, check_place, check_same, move_in, restor
 VARIABLE = "TWOFOLD_BACKUP_PASSPHRASE"
 _EXIT_TERMINATED = 128 + signal.SIGTERM
 
-passphrase_option = click.option(
+passphrase_option: Addition = click.option(
     "--passphrase-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="File that holds the passphrase.",

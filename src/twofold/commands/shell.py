@@ -98,8 +98,10 @@ def _check_id(_context: click.Context, _parameter: click.Parameter, value: str) 
     return check_account_id(value)
 
 
-account_argument = click.argument("account_id", metavar="ID", callback=_check_id)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+#: What click's decorators are: a command in, the same command with one thing more out.
+Addition = Callable[[Callable[..., Any]], Callable[..., Any]]
+account_argument: Addition = click.argument("account_id", metavar="ID", callback=_check_id)
+json_option: Addition = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 @contextmanager

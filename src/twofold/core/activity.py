@@ -14,6 +14,7 @@ from twofold.core.audit import EventRow, Scalar
 from twofold.core.session import Session
 
 _RESETS = ("account.reset", "account.reset_begun")
+_FIRST_STEPS = ("password.accepted", "sign_in.vouched")
 _GIVEN_OR_TAKEN = (*_RESETS, "authenticator.added", "authenticator.imported")
 
 
@@ -92,7 +93,7 @@ def find_reset(newest_first: Iterable[Activity]) -> Activity | None:
 
 def _is_first_step(activity: Activity, next_: Activity | None) -> bool:
     places = [(each.text("ip"), each.text("user_agent")) for each in (activity, next_) if each is not None]
-    return activity.kind == "password.accepted" and next_ is not None and next_.is_sign_in and len(set(places)) == 1
+    return activity.kind in _FIRST_STEPS and next_ is not None and next_.is_sign_in and len(set(places)) == 1
 
 
 _decode = msgspec.json.Decoder(dict[str, Scalar | list[str]]).decode

@@ -20,7 +20,7 @@ PAGES = "pages"
 class Context(Discreet, frozen=True):
     """What the caller says of the person's side: `ip`, `user_agent`, and the opaque `browser` of an earlier success."""
 
-    hidden: ClassVar = ("browser",)
+    hidden: ClassVar[tuple[str, ...]] = ("browser",)
 
     ip: str | None = None
     user_agent: str | None = None
@@ -36,7 +36,7 @@ class Call(Discreet, frozen=True):
     answer came with this very call.
     """
 
-    hidden: ClassVar = ("seed",)
+    hidden: ClassVar[tuple[str, ...]] = ("seed",)
 
     now: int
     seed: Seed

@@ -13,7 +13,7 @@ import msgspec
 from twofold.core.account import Account
 from twofold.core.audit import Event
 from twofold.core.discreet import Discreet
-from twofold.core.session import Session
+from twofold.core.session import Session, Strength
 from twofold.errors import RefusalCode
 
 Reason = Literal[
@@ -69,7 +69,7 @@ class Verified(Discreet, frozen=True, tag=True):
     after a reset this authenticator stops then, and a new one has to be set up before; 0 for never.
     """
 
-    hidden: ClassVar = ("browser", "receipt", "session")
+    hidden: ClassVar[tuple[str, ...]] = ("browser", "receipt", "session")
 
     factor: str
     authenticator_id: str
@@ -101,7 +101,7 @@ class Pending(Discreet, frozen=True, tag=True):
     """An enrollment that waits for its first answer. `secret` (Base32, no padding) and `uri` are shown to the person;
     `credential` is what a ceremony is made of."""
 
-    hidden: ClassVar = ("secret", "uri", "credential")
+    hidden: ClassVar[tuple[str, ...]] = ("secret", "uri", "credential")
 
     id: str
     factor: str
@@ -120,7 +120,7 @@ class Asked(msgspec.Struct, frozen=True, tag=True):
 class Confirmed(Discreet, frozen=True, tag=True):
     """The authenticator is active. `recovery_codes` only with the first one, and only this once."""
 
-    hidden: ClassVar = ("recovery_codes", "session", "browser")
+    hidden: ClassVar[tuple[str, ...]] = ("recovery_codes", "session", "browser")
 
     id: str
     factor: str
@@ -133,7 +133,7 @@ class Confirmed(Discreet, frozen=True, tag=True):
 class Renewed(Discreet, frozen=True, tag=True):
     """New recovery codes, shown only this once; the old ones are dead."""
 
-    hidden: ClassVar = ("recovery_codes", "session", "browser")
+    hidden: ClassVar[tuple[str, ...]] = ("recovery_codes", "session", "browser")
 
     recovery_codes: tuple[str, ...]
     session: str | None = None
@@ -149,7 +149,7 @@ class Redeemed(msgspec.Struct, frozen=True, tag=True):
 class Done(Discreet, frozen=True, tag=True):
     """The change was made. `is_new` where the call may create or change; `link` is a one-time link's token."""
 
-    hidden: ClassVar = ("session", "browser", "link")
+    hidden: ClassVar[tuple[str, ...]] = ("session", "browser", "link")
 
     is_new: bool = False
     session: str | None = None
@@ -245,7 +245,7 @@ class Decision(msgspec.Struct, frozen=True):
     `account` is the next document, `"unchanged"` (nothing is written) or `"deleted"` (a tombstone stays).
     `sealed_with` names the data keys that new ciphertexts use: the commit checks that they are still active.
     `answered` is for whoever counts: the factor that was asked for, or `any`, and how its answer ended, whatever the
-    outcome of the rest.
+    outcome of the rest. `strength` is that of the answer that was right in it, if one was.
     """
 
     outcome: Outcome
@@ -254,3 +254,4 @@ class Decision(msgspec.Struct, frozen=True):
     effects: tuple[Effect, ...] = ()
     sealed_with: tuple[str, ...] = ()
     answered: tuple[str, Verified | Rejected | Throttled] | None = None
+    strength: Strength = Strength()

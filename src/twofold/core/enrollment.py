@@ -40,6 +40,7 @@ from twofold.core.decision import (
 )
 from twofold.core.discreet import Discreet
 from twofold.core.factor import Answer, Factors, Finding, Right, Seals, StaleProof, Used, Wrong
+from twofold.core.session import Strength
 from twofold.core.step_up import check_step_up, find_allowance, is_active, may_see_again
 from twofold.core.throttle import delay_s
 from twofold.core.verification import SEED_FIELD, check_usable
@@ -53,7 +54,7 @@ class NewCredential(Discreet, frozen=True):
     clear, to be shown once.
     """
 
-    hidden: ClassVar = ("credential", "plain_codes")
+    hidden: ClassVar[tuple[str, ...]] = ("credential", "plain_codes")
 
     authenticator_id: str
     factor: str
@@ -169,7 +170,9 @@ def confirm_enrollment(
         return Decision(NeedsRecoveryCodes())
     if label is not None:
         pending = msgspec.structs.replace(pending, label=label)
-    return _activate(account, pending, enrollment, finding, recovery=recovery, call=call)
+    strength = Strength(finding.amr or factor.amr, finding.acr)
+    activated = _activate(account, pending, enrollment, finding, recovery=recovery, call=call)
+    return msgspec.structs.replace(activated, strength=strength)
 
 
 def import_authenticator(account: Account | None, fresh: NewCredential, call: Call, *, label: str = "") -> Decision:

@@ -36,7 +36,7 @@ class Proof(Discreet, frozen=True):
     `rehashed` is the credential under today's parameters, to be stored when the digest turns out right.
     """
 
-    hidden: ClassVar = ("digest", "rehashed")
+    hidden: ClassVar[tuple[str, ...]] = ("digest", "rehashed")
 
     credential_id: str
     credential_version: int
@@ -50,7 +50,7 @@ class Answer(Discreet, frozen=True):
     A factor with a ceremony reads `evidence`, a struct of its own, and the ticket that was `issued` for it.
     """
 
-    hidden: ClassVar = ("codes", "evidence")
+    hidden: ClassVar[tuple[str, ...]] = ("codes", "evidence")
 
     kind: AnswerKind
     codes: tuple[str, ...] = ()

@@ -41,7 +41,7 @@ class IdempotencyKey(Discreet, frozen=True):
     `secret` is another digest of the key: whoever does not have the key cannot open what was kept under it.
     """
 
-    hidden: ClassVar = ("secret",)
+    hidden: ClassVar[tuple[str, ...]] = ("secret",)
 
     key_digest: bytes
     body_digest: bytes

@@ -28,6 +28,8 @@ SESSION_TTL_S = 86_400
 STRICT_SESSION_IDLE_TTL_S = 900
 STRICT_SESSION_TTL_S = 43_200
 ENROLLMENT_GRANT_TTL_S = 900
+#: A proof that was granted for one act is remembered as used for so long; none counts longer.
+GRANT_TTL_S = 3600
 #: Of one account and level; the oldest makes room, those of known browsers last.
 SESSIONS_MAX = 100
 #: How much later than the last look a new look is written down.
@@ -38,6 +40,13 @@ Level = Literal["pending", "enrolling", "full"]
 Ending = Literal["expired", "idle", "ended"]
 
 
+class Strength(msgspec.Struct, frozen=True, array_like=True):
+    """What a right answer counts for, as receipts say it."""
+
+    amr: tuple[str, ...] = ()
+    acr: str = ""
+
+
 class Session(msgspec.Struct, frozen=True, array_like=True):
     """One signed-in, or half signed-in, browser. Times in microseconds.
 
@@ -45,7 +54,10 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     `may_enroll_until`: an authenticator may be added until then without another proof. `next` is where to go when the
     sign-in is done. `is_by_link`: begun by a one-time link, which allows to enroll on an account that is bound.
     `is_known`: begun in a known browser of the account. `is_user_verified`: in it a passkey was shown that verifies its
-    user.
+    user. `bond` ties it to what somebody else vouched for, such as a sign-in of the application that shows these pages:
+    it counts together with that alone, and one without a bond on Twofold's own pages alone. `granted` is what the proof
+    at `proved_at` was for, where it was for one act, and `strength` what that proof counts for; `has_enrolled`: it was
+    the first code of a new authenticator, or its passkey.
     """
 
     id: str
@@ -65,6 +77,10 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     is_by_link: bool = False
     is_known: bool = False
     is_user_verified: bool = False
+    bond: str = ""
+    granted: str = ""
+    strength: Strength = Strength()
+    has_enrolled: bool = False
 
 
 class StoredSession(msgspec.Struct, frozen=True):

@@ -8,12 +8,13 @@ without what it was for.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import ClassVar
 
 import msgspec
 
-from twofold.core.account import FIRST_FACTOR, RECOVERY, Account, epoch_claim, find_known_browser
+from twofold.core.account import FIRST_FACTOR, RECOVERY, Account, epoch_claim, find_known_browser, new_account, spend
 from twofold.core.attempt import Call
 from twofold.core.audit import Event
 from twofold.core.clock import MICROS_PER_S
@@ -34,6 +35,7 @@ from twofold.core.factor import Factors, Seals
 from twofold.core.session import (
     ENROLLING_TTL_S,
     ENROLLMENT_GRANT_TTL_S,
+    GRANT_TTL_S,
     PENDING_TTL_S,
     SESSION_IDLE_TTL_S,
     SESSION_TTL_S,
@@ -47,7 +49,7 @@ from twofold.core.session import (
 from twofold.core.user_agent import describe_browser
 from twofold.core.verdict import Question
 from twofold.core.verification import verify_answer
-from twofold.errors import SessionEnded
+from twofold.errors import Refused, SessionEnded
 
 #: The purpose of a fresh second factor after which authenticators may be added for a quarter of an hour.
 ENROLL = "enroll"
@@ -58,10 +60,19 @@ Decide = Callable[[Account | None, Call], Decision]
 class Bearer(Discreet, frozen=True):
     """A caller with a session: the session, and the digest of the token that came with the request."""
 
-    hidden: ClassVar = ("token_digest",)
+    hidden: ClassVar[tuple[str, ...]] = ("token_digest",)
 
     session: Session
     token_digest: bytes
+
+
+class Vouched(msgspec.Struct, frozen=True):
+    """Who somebody else says this is; the session counts together with `bond` alone. `asker` is the application whose
+    prompt it is: then the session has begun with the prompt, or there is none."""
+
+    account_id: str
+    bond: str
+    asker: str = ""
 
 
 class SessionLimits(msgspec.Struct, frozen=True):
@@ -83,6 +94,7 @@ def begin_session(
     *,
     next_path: str = "",
     is_by_link: bool = False,
+    bond: str = "",
 ) -> Decision:
     """The decision with this outcome, and the session that it opens: pending if there is a second factor to ask for.
 
@@ -104,8 +116,22 @@ def begin_session(
         next=next_path,
         is_by_link=is_by_link,
         is_known=find_known_browser(account, call.context.browser, call.now) is not None,
+        bond=bond,
     )
     return _open(msgspec.structs.replace(decision, account=account), outcome, session, call, replaces=None)
+
+
+def begin_vouched(account: Account | None, vouched: Vouched, call: Call, *, next_path: str = "") -> Decision:
+    """A session for somebody whose first factor another application has checked. It is the account's first sign of
+    life where there is none yet. Raises `Refused("disabled")`."""
+    events = [call.event("sign_in.vouched")]
+    if account is None:
+        account = new_account(vouched.account_id, call.seed, call.now)
+        events.insert(0, call.event("account.added"))
+    if account.is_disabled:
+        raise Refused("disabled", "this account is disabled")
+    decision = Decision(Done(), account, tuple(events))
+    return begin_session(decision, Done(), account, call, next_path=next_path, bond=vouched.bond)
 
 
 def begin_by_passkey(decision: Decision, call: Call, *, limits: SessionLimits, next_path: str = "") -> Decision:
@@ -168,9 +194,24 @@ def in_session(
         if ends_others:
             event, effect = _end_sessions(own, None, bearer.session.id)
             joined = msgspec.structs.replace(joined, events=(*joined.events, event), effects=(*joined.effects, effect))
-        return _go_on(joined, proven, bearer, own, limits=limits, may_enroll=proof.purpose == ENROLL)
+        granted = proof.purpose or ""
+        return _go_on(joined, proven, bearer, own, limits=limits, may_enroll=granted == ENROLL, granted=granted)
 
     return decide_in_session
+
+
+def use_grant(account: Account | None, session: Session, call: Call) -> Decision:
+    """The proof that the session was granted something for is used up, by this one act. Raises `SessionEnded`, and
+    `Refused("step_up_required")` when another act was first."""
+    if ending := find_ending(session, account, call.now):
+        raise SessionEnded(ending)
+    assert account is not None  # noqa: S101 - or the session would have ended
+    act = f"{session.id}|{session.proved_at}|{session.granted}"
+    digest = hashlib.sha256(b"twofold/1|grant|" + act.encode()).digest()[:16]
+    spent = spend(account, digest, session.proved_at + GRANT_TTL_S * MICROS_PER_S)
+    if spent is None:
+        raise Refused("step_up_required", "this proof was used already")
+    return Decision(Done(), spent)
 
 
 def end_sessions(account: Account | None, call: Call, *, ids: tuple[str, ...] | None, but: str | None) -> Decision:
@@ -194,6 +235,7 @@ def _join(first: Decision, second: Decision) -> Decision:
         first.effects + second.effects,
         first.sealed_with + second.sealed_with,
         first.answered,
+        first.strength,
     )
 
 
@@ -205,6 +247,7 @@ def _go_on(
     *,
     limits: SessionLimits,
     may_enroll: bool,
+    granted: str = "",
 ) -> Decision:
     """The decision, and the session's next token if a second factor was shown or confirmed in it: it is full now."""
     session, account = bearer.session, decision.account
@@ -235,6 +278,9 @@ def _go_on(
         proved_at=call.now,
         may_enroll_until=call.now + ENROLLMENT_GRANT_TTL_S * MICROS_PER_S if may_enroll else 0,
         is_user_verified=session.is_user_verified or is_verified,
+        granted=granted,
+        strength=shown.strength,
+        has_enrolled=isinstance(shown.outcome, Confirmed),
     )
     # A browser is known in one epoch only: its value of the one before would name nobody.
     is_same_epoch = session.epoch == bearer.session.epoch

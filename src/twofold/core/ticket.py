@@ -19,7 +19,8 @@ TICKET_TTL_S = 300
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
-    """What is sealed into a ticket. `account_id` and `epoch` are empty where nobody is named yet; times in seconds."""
+    """What is sealed into a ticket. `account_id` and `epoch` are empty where nobody is named yet; times in seconds.
+    `content` is what the ceremony keeps besides."""
 
     ceremony: str
     account_id: str
@@ -33,6 +34,7 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
     challenge: bytes
     issued_at: int
     expires_at: int
+    content: bytes = b""
 
 
 def find_fault(

@@ -25,6 +25,7 @@ from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import Decision, Effect, Reason, ReceiptClaims, Rejected, Verified
 from twofold.core.entropy import derive_token
 from twofold.core.factor import Answer, Factors, Finding, Right, Used, Wrong
+from twofold.core.session import Strength
 from twofold.core.throttle import Lane
 from twofold.core.ticket import spend_ticket
 from twofold.core.user_agent import describe_browser
@@ -100,6 +101,8 @@ def accept(case: Case, right: list[tuple[Authenticator, Right]]) -> Decision:
             account = msgspec.structs.replace(account, lane=throttle.end_delay(case.lane))
         name = describe_browser(call.context.user_agent)
         account, browser = remember_browser(account, case.browser, call.seed, call.now, name=name)
+    # Of what Twofold saw; what an application saw before it is the application's to add.
+    strength = Strength(finding.amr or case.factors[authenticator.factor].amr, finding.acr)
     effects: tuple[Effect, ...] = ()
     if finding.left is not None:
         effects = (call.message("recovery_code.used", {"left": finding.left, "ip": call.context.ip}),)
@@ -110,12 +113,12 @@ def accept(case: Case, right: list[tuple[Authenticator, Right]]) -> Decision:
         authenticator.id,
         browser,
         recovery_codes_left=finding.left,
-        claims=_claims(case, authenticator, finding),
+        claims=_claims(case, authenticator, strength),
         is_user_verified=finding.is_user_verified,
         reenroll_by=authenticator.stops_at,
     )
     kind: EventKind = "password.accepted" if authenticator.factor == FIRST_FACTOR else "code.accepted"
-    return Decision(outcome, account, (_event(case, kind, authenticator),), effects)
+    return Decision(outcome, account, (_event(case, kind, authenticator),), effects, strength=strength)
 
 
 def refuse_used(case: Case, authenticator: Authenticator, used: Used) -> Decision:
@@ -250,10 +253,32 @@ def _event(
     )
 
 
-def _claims(case: Case, authenticator: Authenticator, finding: Right) -> ReceiptClaims | None:
+def _claims(case: Case, authenticator: Authenticator, strength: Strength) -> ReceiptClaims | None:
     account, question, call = case.account, case.question, case.call
     if question.purpose is None and question.binding is None:
         return None
+    return new_claims(
+        account,
+        call,
+        strength,
+        via=authenticator.id,
+        proved_at=call.now,
+        purpose=question.purpose,
+        binding=question.binding,
+    )
+
+
+def new_claims(
+    account: Account,
+    call: Call,
+    strength: Strength,
+    *,
+    via: str,
+    proved_at: int,
+    purpose: str | None,
+    binding: str | None,
+) -> ReceiptClaims:
+    """What the receipt for an answer that was right at `proved_at` (microseconds) states."""
     now_s = call.now // MICROS_PER_S
     return ReceiptClaims(
         jti=derive_token(call.seed, "receipt")[:22],
@@ -261,12 +286,11 @@ def _claims(case: Case, authenticator: Authenticator, finding: Right) -> Receipt
         aud=call.application,
         epoch=epoch_claim(account),
         iat=now_s,
-        exp=now_s + (MANAGE_TTL_S if question.purpose == MANAGE else RECEIPT_TTL_S),
-        auth_time=now_s,
-        amr=finding.amr or case.factors[authenticator.factor].amr,
-        # Of what Twofold saw; what the application saw before it is the application's to add.
-        acr=finding.acr,
-        via=authenticator.id,
-        purpose=question.purpose,
-        bnd=question.binding,
+        exp=now_s + (MANAGE_TTL_S if purpose == MANAGE else RECEIPT_TTL_S),
+        auth_time=proved_at // MICROS_PER_S,
+        amr=strength.amr,
+        acr=strength.acr,
+        via=via,
+        purpose=purpose,
+        bnd=binding,
     )

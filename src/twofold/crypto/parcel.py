@@ -42,7 +42,7 @@ class Parcel:
     def __init__(self, passphrase: bytes, argon2: Argon2, salt: bytes) -> None:
         front = _FRONT.pack(_MARK, argon2.time_cost, argon2.memory_kib, argon2.parallelism, salt)
         root = HmacKey(argon2.digest(passphrase, salt))
-        self.header = front + root.digest(b"twofold/1|parcel.header", front)
+        self.header: bytes = front + root.digest(b"twofold/1|parcel.header", front)
         self._cipher = AESGCM(root.digest(b"twofold/1|parcel.chunks", front))
 
     @classmethod

@@ -34,7 +34,7 @@ class Hotp:
     """The `hotp` factor."""
 
     name = "hotp"
-    amr = ("otp",)
+    amr: tuple[str, ...] = ("otp",)
 
     def new_credential(
         self, sealed_seed: bytes, *, algorithm: Algorithm = "SHA1", digits: int = 6, counter: int = 0

@@ -38,7 +38,7 @@ class Password:
     """The `password` factor."""
 
     name = "password"
-    amr = ("pwd",)
+    amr: tuple[str, ...] = ("pwd",)
 
     def new_credential(self, salt: bytes, digest: bytes, *, argon2: Argon2) -> bytes:
         """The credential of a password with that digest."""

@@ -59,7 +59,7 @@ class RecoveryCodes:
 
     name = "recovery_codes"
     # No value is registered for look-up secrets; "otp" is what a one-time secret is usually reported as.
-    amr = ("otp",)
+    amr: tuple[str, ...] = ("otp",)
 
     def new_credential(self, codes: Iterable[RecoveryCode], *, argon2: Argon2) -> bytes:
         """The credential of a fresh set."""

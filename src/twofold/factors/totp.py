@@ -54,7 +54,7 @@ class Totp:
     """The `totp` factor."""
 
     name = "totp"
-    amr = ("otp",)
+    amr: tuple[str, ...] = ("otp",)
 
     def new_credential(
         self, sealed_seed: bytes, *, algorithm: Algorithm = "SHA1", digits: int = 6, period_s: int = 30

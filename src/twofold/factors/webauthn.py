@@ -146,7 +146,7 @@ class Webauthn:
     """The `webauthn` factor."""
 
     name = FACTOR
-    amr = ("hwk", "user")
+    amr: tuple[str, ...] = ("hwk", "user")
 
     def new_pending(self, *, rp_id: str, user_handle: bytes, nonce: bytes, application: str) -> bytes:
         """The credential of an open registration; `nonce` is 32 fresh random bytes."""

@@ -26,7 +26,7 @@ _PUBLIC_ID = re.compile(f"[{MODHEX}]{{{PUBLIC_ID_LENGTH}}}", re.ASCII | re.IGNOR
 class YubicoKey(Discreet, frozen=True):
     """What is programmed into a YubiKey: the public id in modhex, 6 bytes of private id, 16 bytes of AES key."""
 
-    hidden: ClassVar = ("private_id", "aes_key")
+    hidden: ClassVar[tuple[str, ...]] = ("private_id", "aes_key")
 
     public_id: str
     private_id: bytes
@@ -54,7 +54,7 @@ class YubicoOtp:
     """The `yubico_otp` factor."""
 
     name = "yubico_otp"
-    amr = ("otp",)
+    amr: tuple[str, ...] = ("otp",)
 
     def new_credential(self, public_id: str, sealed_seed: bytes) -> bytes:
         """The credential of a key of which no string was accepted yet."""

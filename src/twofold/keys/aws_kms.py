@@ -93,7 +93,7 @@ class _Kms(Protocol):
 class _Answer(Discreet, frozen=True):
     """What KMS answered: the fresh key, encrypted too if it was just made, and the key of KMS that did it."""
 
-    hidden: ClassVar = ("fresh_key",)
+    hidden: ClassVar[tuple[str, ...]] = ("fresh_key",)
 
     fresh_key: bytes
     blob: bytes

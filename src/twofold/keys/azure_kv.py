@@ -52,14 +52,14 @@ _KNOWN_WORDS = (
 class _KeyOperation(Discreet, frozen=True):
     """What is sent for both operations, in base64url."""
 
-    hidden: ClassVar = ("value",)
+    hidden: ClassVar[tuple[str, ...]] = ("value",)
 
     alg: str
     value: str
 
 
 class _KeyOperationResult(Discreet, frozen=True):
-    hidden: ClassVar = ("value",)
+    hidden: ClassVar[tuple[str, ...]] = ("value",)
 
     kid: str
     value: str

@@ -47,7 +47,7 @@ def _in_camel_case(name: str) -> str:
 
 
 class _Encrypt(Discreet, frozen=True, rename=_in_camel_case):
-    hidden: ClassVar = ("plaintext",)
+    hidden: ClassVar[tuple[str, ...]] = ("plaintext",)
 
     plaintext: bytes
     plaintext_crc32c: str
@@ -71,7 +71,7 @@ class _Decrypt(msgspec.Struct, frozen=True, rename=_in_camel_case):
 
 
 class _DecryptAnswer(Discreet, frozen=True, rename=_in_camel_case):
-    hidden: ClassVar = ("plaintext",)
+    hidden: ClassVar[tuple[str, ...]] = ("plaintext",)
 
     plaintext: bytes
     plaintext_crc32c: str

@@ -40,7 +40,7 @@ USES_FIRST_BLOCK = 1 << 8
 Mode = Literal["shared", "per-seed"]
 _MICROS = 1_000_000
 
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 class Keyring:
@@ -55,7 +55,7 @@ class Keyring:
         self.entropy = entropy
         self.mode = mode
         #: Why the provider does not answer just now, while what is in memory still serves; empty if it does.
-        self.fault = ""
+        self.fault: str = ""
         self._rows: dict[str, WrappedKey] = {}
         self._adopted: Sequence[WrappedKey] = ()
         self._plain: dict[str, bytes] = {}

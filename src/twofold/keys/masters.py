@@ -33,7 +33,7 @@ from twofold.ports import Clock, Entropy
 OpenProvider = Callable[[str, bool], KeyProvider]
 WHY_LENGTH = 200
 
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 _MAC_FIELD = b"twofold/1|master"
 
 
@@ -52,10 +52,10 @@ class Masters:
         self._providers: dict[str, KeyProvider] = {}
         self._away: set[str] = set()
         self._mac_keys: MacKeys | None = None
-        self.active = ""
+        self.active: str = ""
         #: Why one of the other master keys cannot be used here; empty if all can.
-        self.fault = ""
-        self.trace = KeyTrace()
+        self.fault: str = ""
+        self.trace: KeyTrace = KeyTrace()
         self._once = Once()
 
     def adopt(self, rows: Sequence[WrappedKey], mac_keys: MacKeys | None) -> None:
@@ -72,7 +72,8 @@ class Masters:
 
     def begin_again(self) -> None:
         """Know nothing any more: of two first starts at once, one finds the keys of the other."""
-        self._rows, self._mac_keys, self.active = {}, None, ""
+        self._rows, self._mac_keys = {}, None
+        self.active = ""
         self._providers.clear()
 
     async def make(self, mac_keys: MacKeys, uri: str | None = None) -> WrappedKey:

@@ -25,7 +25,7 @@ COMMITS_END_S = 4
 CLOCK_OFF_MAX_S = 2
 _MICROS = 1_000_000
 
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 class ThisNode:
@@ -37,9 +37,9 @@ class ThisNode:
         self._sleep = sleep
         self._started_at = keyring.clock.now()
         self._host = socket.gethostname()[:60]
-        self.id = f"{self._host}-{keyring.entropy.bytes(8).hex()}"
+        self.id: str = f"{self._host}-{keyring.entropy.bytes(8).hex()}"
         #: How far our clock is from the one of the database, in words; empty while they agree.
-        self.clock_fault = ""
+        self.clock_fault: str = ""
         self._told: Node | None = None
 
     async def follow(self) -> None:

@@ -22,7 +22,7 @@ class OpenedKey:
     __slots__ = ("_half", "_until", "_uses", "cipher")
 
     def __init__(self, key: bytes | bytearray, now: int) -> None:
-        self.cipher = AESGCM(key)
+        self.cipher: AESGCM = AESGCM(key)
         self.renew(now)
 
     def renew(self, now: int) -> None:

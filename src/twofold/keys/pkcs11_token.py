@@ -65,7 +65,7 @@ class Module:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.generation = 0
+        self.generation: int = 0
         self.users: set[TokenKey] = set()
         #: Serial and PIN of each refusal: none is tried twice, for a token locks itself after a few.
         self.refused_pins: set[tuple[bytes, str]] = set()
@@ -118,7 +118,7 @@ class TokenKey:
         with _modules_lock:
             if address.module not in _modules:
                 _modules[address.module] = Module(address.module)
-            self.module = _modules[address.module]
+            self.module: Module = _modules[address.module]
         self._address = address
         self._read_pin = read_pin
         self._entropy = entropy

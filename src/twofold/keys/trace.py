@@ -41,7 +41,7 @@ class KeyTrace:
         #: Told of each use as well; whoever counts elsewhere listens.
         self.listener: Callable[[str], None] = lambda operation: None
         #: Uses that were dropped because too many waited; the next writing tells how many.
-        self.lost = 0
+        self.lost: int = 0
         self._told: dict[tuple[str, ...], int] = {}
 
     def note(self, use: KeyUse) -> None:
@@ -68,7 +68,9 @@ class KeyTrace:
 
     def take(self) -> tuple[list[KeyUse], int]:
         """All that waits, oldest first, and how many were lost before."""
-        (uses, lost), self._uses, self.lost = (self._uses, self.lost), [], 0
+        uses, lost = self._uses, self.lost
+        self._uses = []
+        self.lost = 0
         return uses, lost
 
     def put_back(self, uses: list[KeyUse], lost: int) -> None:

@@ -47,7 +47,7 @@ _KNOWN_WORDS = (
 
 
 class _Encrypt(Discreet, frozen=True):
-    hidden: ClassVar = ("plaintext",)
+    hidden: ClassVar[tuple[str, ...]] = ("plaintext",)
 
     plaintext: bytes
     associated_data: bytes
@@ -65,7 +65,7 @@ class _Encrypted(msgspec.Struct, frozen=True):
 
 
 class _Decrypted(Discreet, frozen=True):
-    hidden: ClassVar = ("plaintext",)
+    hidden: ClassVar[tuple[str, ...]] = ("plaintext",)
 
     plaintext: bytes
 

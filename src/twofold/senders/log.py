@@ -7,7 +7,7 @@ import logging
 from twofold.core.decision import Message
 from twofold.ports import Sender
 
-log = logging.getLogger("twofold.notice")
+log: logging.Logger = logging.getLogger("twofold.notice")
 
 
 class LogSender:

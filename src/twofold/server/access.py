@@ -24,7 +24,7 @@ REMEMBERED_S = 0.5
 REMEMBERED_MAX = 1024
 WARNED_EVERY_S = 60
 
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 class _Checked(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ _NEARBY = tuple(
     )
 )
 
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 class Sender(msgspec.Struct, frozen=True):

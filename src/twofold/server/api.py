@@ -21,7 +21,7 @@ from twofold.engine import Caller
 from twofold.errors import TwofoldError
 from twofold.server import wire
 from twofold.server.access import Access
-from twofold.server.calls import Reply, Request, Services, accounts, answers, authenticators
+from twofold.server.calls import Reply, Request, Services, accounts, answers, authenticators, prompts
 from twofold.server.problems import Problem, as_problem, dump_problem, unavailable
 from twofold.server.reading import (
     BodyReader,
@@ -35,7 +35,7 @@ from twofold.server.reading import (
 )
 
 PREFIX = "/api/v1"
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 #: Scopes: `admin` opens what `enroll` opens, and never `verify`: a key that manages lets nobody in.
 VERIFY = frozenset({"verify"})
@@ -175,6 +175,22 @@ OPERATIONS: tuple[Operation, ...] = (
         run=answers.redeem_receipt,
         body=wire.RedeemBody,
         answers={200: (wire.RedeemedAnswer,)},
+    ),
+    Operation(
+        method="POST",
+        path="/prompts",
+        scopes=VERIFY,
+        run=prompts.open_prompt,
+        body=wire.PromptBody,
+        answers={201: (wire.PromptAnswer,)},
+    ),
+    Operation(
+        method="POST",
+        path="/prompts/redeem",
+        scopes=VERIFY,
+        run=prompts.redeem_prompt,
+        body=wire.RedeemPromptBody,
+        answers={200: (wire.VerifiedAnswer,)},
     ),
 )
 

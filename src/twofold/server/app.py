@@ -31,7 +31,8 @@ from twofold.server.metrics import Counts, Metrics
 from twofold.server.openapi import openapi_document
 from twofold.server.pages import page_routes
 from twofold.server.pages.failures import Failures
-from twofold.server.pages.visit import House
+from twofold.server.pages.house import House
+from twofold.server.pages.prompt import prompt_routes
 from twofold.server.problems import Problem, dump_problem
 from twofold.server.security_headers import SecurityHeaders
 from twofold.server.static import static_routes
@@ -66,15 +67,20 @@ def create_app(
     deployment.engine.tally = metrics
     addresses = Addresses(deployment.settings.proxy_networks)
     api = Api(
-        Services(deployment.verifier, deployment.store, metrics, public_url),
+        Services(deployment.verifier, deployment.prompts, deployment.store, metrics, public_url),
         Access(deployment.applications, addresses, clock=clock),
         deployment.keyring.index_digest,
     )
-    house = _build(deployment, public_url, addresses)
+    house = build_house(deployment, public_url, addresses)
 
     failures = Failures(house)
     everything_else = Starlette(
-        routes=[*_open_routes(deployment, metrics), *static_routes(), *page_routes(house)],
+        routes=[
+            *_open_routes(deployment, metrics),
+            *static_routes(),
+            *page_routes(house),
+            *prompt_routes(house, deployment.prompts),
+        ],
         exception_handlers={HTTPException: failures.show_refusal, Exception: failures.show_fault},
     )
     everything_else.router.redirect_slashes = False
@@ -185,7 +191,7 @@ def _open_routes(deployment: Deployment, metrics: Metrics) -> list[Route]:
     ]
 
 
-def _build(deployment: Deployment, public_url: str, addresses: Addresses) -> House:
+def build_house(deployment: Deployment, public_url: str, addresses: Addresses) -> House:
     """What the pages work with."""
     settings = deployment.settings
     return House(

@@ -12,6 +12,8 @@ from starlette.responses import Response
 from twofold.core.account import KNOWN_BROWSER_TTL_S
 
 SESSION = "twofold-session"
+#: The session of a prompt: beside that of whoever is signed in here, and never in its place.
+PROMPT = "twofold-prompt"
 CSRF = "twofold-csrf"
 KNOWN = "twofold-known"
 #: That a passkey was offered here after signing in with a code; it is not offered again while the browser keeps this.
@@ -23,10 +25,11 @@ _TTL_S = {KNOWN: KNOWN_BROWSER_TTL_S, OFFERED: OFFERED_TTL_S}
 
 
 class Cookies:
-    """Reads and sets cookies for one PUBLIC_URL."""
+    """Reads and sets cookies for one PUBLIC_URL; `session` is what that of the session is called."""
 
-    def __init__(self, public_url: str) -> None:
+    def __init__(self, public_url: str, *, session: str = SESSION) -> None:
         self._is_secure = public_url.startswith("https:")
+        self._session = session
 
     def read(self, request: Request, name: str) -> str | None:
         """The value that came with the request."""
@@ -50,4 +53,5 @@ class Cookies:
         response.delete_cookie(self._spell(name), path="/", secure=self._is_secure, httponly=True, samesite="lax")
 
     def _spell(self, name: str) -> str:
+        name = self._session if name == SESSION else name
         return f"__Host-{name}" if self._is_secure else name

@@ -29,6 +29,8 @@ STATUS_OF_REFUSAL: Mapping[RefusalCode, int] = {
     "step_up_required": 403,
     "receipt_mismatch": 403,
     "receipt_used": 409,
+    "prompt_mismatch": 403,
+    "prompt_used": 409,
     "idempotency_mismatch": 422,
     "invalid": 422,
 }
@@ -53,9 +55,9 @@ class Problem(Exception):
         self.code = code
         self.field = field
         self.detail = detail
-        self.retry_after_s = None if retry_after_s is None else max(1, retry_after_s)
-        self.ways = None if ways is None else tuple(ways)
-        self.headers = tuple(headers)
+        self.retry_after_s: int | None = None if retry_after_s is None else max(1, retry_after_s)
+        self.ways: tuple[Way, ...] | None = None if ways is None else tuple(ways)
+        self.headers: tuple[tuple[bytes, bytes], ...] = tuple(headers)
 
 
 class ProblemAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

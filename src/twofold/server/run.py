@@ -40,7 +40,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 #: Between two looks at the files of the certificate.
 CERTIFICATE_CHECKED_EVERY_S = 1
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 #: Requests under way when the end comes are finished; one that takes longer than this is let go.
 SHUTDOWN_S = 30
 #: What a worker may take beyond that, to let the database go.

@@ -38,10 +38,15 @@ _ALWAYS = {
 }
 
 
-class SecurityHeaders:
-    """The headers for the answers of a server with this public URL, as ASGI wants them."""
+#: Inside another application's layout its own scripts and styles are on the page: what they may do, it says itself.
+_LAYOUT_POLICY = "object-src 'none'; form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
 
-    def __init__(self, public_url: str) -> None:
+
+class SecurityHeaders:
+    """The headers for the answers of a server with this public URL, as ASGI wants them. `has_layout`: the pages are
+    shown inside another application's layout."""
+
+    def __init__(self, public_url: str, *, has_layout: bool = False) -> None:
         headers = dict(_ALWAYS)
         parts = urlsplit(public_url)
         # Only where people come over https; and for `localhost` it would bind every other program of the machine, as
@@ -51,7 +56,7 @@ class SecurityHeaders:
         common = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._for_pages = [
             *common,
-            (b"content-security-policy", _PAGE_POLICY.encode()),
+            (b"content-security-policy", (_LAYOUT_POLICY if has_layout else _PAGE_POLICY).encode()),
             # Not "no-referrer": under it browsers send the forms of our own pages with `Origin: null`.
             (b"referrer-policy", b"same-origin"),
         ]

@@ -6,6 +6,7 @@ Only the files that lie in `static/` exist: no path is ever made of what a reque
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from importlib.resources import files
 from typing import Final
@@ -34,8 +35,43 @@ def _read_files() -> dict[str, StaticFile]:
     for file in (files("twofold.server") / "static").iterdir():
         content = file.read_bytes()
         media_type = MEDIA_TYPES[file.name.rpartition(".")[2]]
-        found[file.name] = StaticFile(content, media_type, sha256(content).hexdigest()[:VERSION_LENGTH])
-    return found
+        found[file.name] = _make_file(content, media_type)
+    embedded = make_embedded(found["twofold.css"].content.decode()).encode()
+    return found | {"embedded.css": _make_file(embedded, MEDIA_TYPES["css"])}
+
+
+def _make_file(content: bytes, media_type: str) -> StaticFile:
+    return StaticFile(content, media_type, sha256(content).hexdigest()[:VERSION_LENGTH])
+
+
+def make_embedded(css: str) -> str:
+    """The stylesheet for pages inside another application's layout. It touches nothing outside of them, takes the font
+    and goes by the light or dark of what is around; each `--token` can be set anew for `.twofold`."""
+    dark_tokens = dict(_TOKEN.findall(_DARK.search(css)[1]))  # type: ignore[index]
+    css = _DARK.sub("", css)
+    light = _ROOT.search(css)[1]  # type: ignore[index]
+
+    def choose(token: re.Match[str]) -> str:
+        name, value = token.groups()
+        is_color = value.startswith("#") and name in dark_tokens
+        return f"{name}: light-dark({value}, {dark_tokens[name]});" if is_color else token[0]
+
+    tokens = _TOKEN.sub(choose, light.replace("color-scheme: light dark;", ""))
+    rest = css[css.index("/* ---- Ground ---- */") :].replace(":root {", "& {").replace("body {", ".no-body {")
+    return f".twofold {{\n{tokens}\n{_EMBEDDED_GROUND}\n{rest}\n}}\n"
+
+
+_TOKEN = re.compile(r"(--[a-z-]+): ([^;]+);")
+_ROOT = re.compile(r":root \{(.*?)\n\}", re.DOTALL)
+_DARK = re.compile(r"@media \(prefers-color-scheme: dark\) \{\n  :root \{(.*?)\n  \}\n\}\n", re.DOTALL)
+_EMBEDDED_GROUND = """
+  --text: inherit;
+  color: var(--ink);
+  font-size: var(--body);
+  line-height: 1.55;
+  overflow-wrap: break-word;
+  accent-color: var(--accent);
+"""
 
 
 FILES: Final = _read_files()

@@ -7,7 +7,7 @@ ones that all need are the arguments of `render`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
@@ -20,17 +20,25 @@ from twofold.server import static
 from twofold.server.words import AnyOf, Sentence, Speech, Value, Wait, inert, rfc3339
 
 GROUP_LENGTH: Final = 4
+#: A character that no page shows: text of other people comes without it (`inert`).
+PAGE_BREAK: Final = "\x1e"
 
 
 class Site(msgspec.Struct, frozen=True):
     """The deployment as its pages speak of it.
 
-    `support` says whom to ask for help ("Call Ann, 555-0100"), `banner` what everybody must know on every page.
+    `support` says whom to ask for help ("Call Ann, 555-0100"), `banner` what everybody must know on every page. The
+    name leads `home`, and the link to sign out, if there is one, to `sign_out`; `logo` is a picture's address. `asker`
+    is the application whose prompt these pages answer; they do nothing else then.
     """
 
     name: str
     support: str | None = None
     banner: Sentence | None = None
+    home: str = "/"
+    sign_out: str | None = "/sign-out"
+    logo: str | None = None
+    asker: str = ""
 
 
 class Visitor(msgspec.Struct, frozen=True):
@@ -43,11 +51,13 @@ class Visitor(msgspec.Struct, frozen=True):
 
 
 class Templates:
-    """All templates; each is compiled once, when it is first used."""
+    """All templates; each is compiled once, when it is first used. `is_embedded`: they make what goes into another
+    application's layout, and `split` takes it apart."""
 
-    def __init__(self, loader: BaseLoader | None = None) -> None:
+    def __init__(self, loader: BaseLoader | None = None, *, is_embedded: bool = False) -> None:
+        pages = loader or PackageLoader("twofold.server")
         self._environment = environment = Environment(
-            loader=loader or PackageLoader("twofold.server"),
+            loader=_Embedded(pages) if is_embedded else pages,
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
@@ -57,7 +67,7 @@ class Templates:
         )
         environment.install_gettext_callables(_gettext, _ngettext, newstyle=True)  # type: ignore[attr-defined]
         environment.policies["ext.i18n.trimmed"] = True
-        environment.globals.update(asset=static.address, icon=icon, ago=_ago, say=_say)
+        environment.globals.update(asset=static.address, icon=icon, ago=_ago, say=_say, page_break=PAGE_BREAK)
         environment.filters.update(
             ago=_ago, day=_day, grouped=grouped, inert=inert, number=_number, shown=shown, wait=_wait
         )
@@ -69,6 +79,23 @@ class Templates:
         common = {"speech": speech, "now": now, "site": site, "visitor": visitor, "csrf": csrf}
         components = self._environment.get_template("components.html").make_module(common)
         return self._environment.get_template(name).render(common | values, ui=components)
+
+
+class _Embedded(BaseLoader):
+    """The same templates, in the frame that goes into another application's layout."""
+
+    def __init__(self, pages: BaseLoader) -> None:
+        self._pages = pages
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, Callable[[], bool] | None]:
+        name = "embedded.html" if template == "base.html" else template
+        return self._pages.get_source(environment, name)
+
+
+def split(html: str) -> tuple[Markup, Markup]:
+    """The title and the content of a page that is made for another application's layout."""
+    title, _, content = html.partition(PAGE_BREAK)
+    return Markup(title.strip()), Markup(content)  # noqa: S704 our own templates made both
 
 
 def shown(text: str) -> Markup:

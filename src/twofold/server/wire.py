@@ -134,6 +134,31 @@ class RedeemBody(Body, frozen=True):
     binding: str | None = None
 
 
+class PromptBody(Body, frozen=True):
+    """A person to be asked on Twofold's own pages, by her browser. `return_to` is exactly one of the addresses that the
+    application was registered with; `code_challenge` (RFC 7636) and `binding` belong to one session of that browser."""
+
+    account: str
+    return_to: str
+    binding: str
+    code_challenge: Annotated[str, Meta(description="base64url(SHA-256(code_verifier)), without padding.")]
+    code_challenge_method: Literal["S256"] = "S256"
+    state: Annotated[str | None, Meta(description="Comes back with the answer as it is.")] = None
+    purpose: str | None = None
+    enroll: Annotated[
+        bool, Meta(description="Whoever has no second factor may set one up (needs the scope enroll, too).")
+    ] = False
+
+
+class RedeemPromptBody(Body, frozen=True):
+    """The code with which somebody came back from a prompt, with what only this application and that browser's session
+    have."""
+
+    code: str
+    code_verifier: str
+    binding: str
+
+
 class PasskeyAnswer(Struct, frozen=True):
     """What is known of a passkey. `synced`: there is a copy of it besides this device. `attested`: somebody whom the
     operator trusts stands behind its `aaguid`, which is a claim of the browser otherwise."""
@@ -166,7 +191,8 @@ class ThrottleAnswer(Struct, frozen=True):
 
 
 class AccountAnswer(Struct, frozen=True):
-    """An account; never a secret. `state` is `empty`, `active`, `disabled` or `unavailable`."""
+    """An account; never a secret. `state` is `empty`, `active`, `disabled` or `unavailable`. `epoch` is that of its
+    receipts: when it is another one, whatever was in force before is void."""
 
     id: str
     display_name: str
@@ -174,6 +200,7 @@ class AccountAnswer(Struct, frozen=True):
     authenticators: list[AuthenticatorAnswer]
     recovery_codes_left: int
     throttle: ThrottleAnswer
+    epoch: str
 
 
 class AccountPageAnswer(Struct, frozen=True):
@@ -232,11 +259,19 @@ class ChallengeAnswer(Struct, frozen=True):
     prompt: Prompt
 
 
+class PromptAnswer(Struct, frozen=True):
+    """Send the person's browser to `url`, before `expires_at`. The first browser that opens it gets the prompt."""
+
+    url: str
+    expires_at: Time
+
+
 class VerifiedAnswer(Struct, frozen=True, kw_only=True):
     """The answer was right. `receipt` is null unless a purpose or a binding was sent. `user_verified`, with a passkey
     only: it made sure by finger, face or PIN who its user is, and was two factors in one. `account_id`, with the answer
-    to a challenge only: whom it was asked for. Compare it with whom you mean to let in. `reenroll_by`, after a reset:
-    this authenticator stops then; lead the person to enroll a new one."""
+    to a challenge or a prompt only: whom it was asked for. Compare it with whom you mean to let in. `enrolled`, with a
+    prompt only: whether the authenticator was set up in it. `reenroll_by`, after a reset: this authenticator stops
+    then; lead the person to enroll a new one."""
 
     verified: Annotated[bool, Meta(extra_json_schema={"const": True})]
     factor: str
@@ -246,6 +281,7 @@ class VerifiedAnswer(Struct, frozen=True, kw_only=True):
     recovery_codes_left: int | UnsetType = UNSET
     user_verified: bool | UnsetType = UNSET
     account_id: str | UnsetType = UNSET
+    enrolled: bool | UnsetType = UNSET
     reenroll_by: Time | UnsetType = UNSET
 
 
@@ -273,7 +309,7 @@ def show_account(view: AccountView) -> AccountAnswer:
     """The account as the API shows it: a password is no second factor, and recovery codes are a number."""
     shown = [_show_authenticator(a) for a in view.authenticators if a.factor not in (FIRST_FACTOR, RECOVERY)]
     throttle = ThrottleAnswer(view.throttle, view.retry_after_s)
-    return AccountAnswer(view.id, view.display_name, view.state, shown, view.recovery_codes_left, throttle)
+    return AccountAnswer(view.id, view.display_name, view.state, shown, view.recovery_codes_left, throttle, view.epoch)
 
 
 def show_outcome(outcome: Verified | Rejected) -> VerifiedAnswer | RejectedAnswer:

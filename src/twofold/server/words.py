@@ -10,7 +10,7 @@ import gettext
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -86,10 +86,10 @@ class Speech:
 
     def __init__(self, locale: Locale, translations: gettext.NullTranslations) -> None:
         self.locale = locale
-        self.tag = str(locale).replace("_", "-")
+        self.tag: str = str(locale).replace("_", "-")
         self.direction: Literal["ltr", "rtl"] = "rtl" if locale.text_direction == "rtl" else "ltr"
-        self.gettext = translations.gettext
-        self.ngettext = translations.ngettext
+        self.gettext: Callable[[str], str] = translations.gettext
+        self.ngettext: Callable[[str, str, int], str] = translations.ngettext
 
     def say(self, sentence: Sentence | str) -> str:
         """The sentence in this language, as plain text; a str is in it already."""

@@ -27,7 +27,7 @@ PAUSE_FIRST_S = 0.5
 PAUSE_MAX_S = 5.0
 FAILURES_MAX = 5
 
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 def share_out(listener: socket.socket, count: int) -> list[socket.socket]:

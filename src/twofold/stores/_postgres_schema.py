@@ -27,7 +27,7 @@ _BY_HASH = re.compile(r"CREATE TABLE (twofold\.\w+) (\([^;]*?\n\)) /\* BY HASH \
 #: stays with its row.
 _STORAGE = "fillfactor = 50, toast_tuple_target = 8160"
 
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 async def prepare(url: str, migrations: Path = MIGRATIONS, *, partitions: int = 0) -> None:

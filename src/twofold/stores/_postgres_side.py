@@ -49,7 +49,7 @@ class PostgresSide:
         """Make the tables if there are none, and bring older ones up to date. Raises `ConfigurationError`; `Refused`
         when there are tables that are not divided into so many `partitions`."""
         self._url = url
-        self.place = without_password(url)
+        self.place: str = without_password(url)
         self._runner = asyncio.Runner()
         self._connections: list[Connection] = []
         self._idle: list[Connection] = []

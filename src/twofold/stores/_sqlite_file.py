@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from twofold.errors import ConfigurationError
@@ -18,7 +19,7 @@ MIGRATIONS = Path(__file__).with_name("migrations") / "sqlite"
 #: Written into the file's header, so that nobody migrates another program's database: "2fld".
 APPLICATION_ID = 0x32666C64
 BUSY_TIMEOUT_S = 5
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 def prepare(path: Path, migrations: Path = MIGRATIONS) -> None:
@@ -28,8 +29,7 @@ def prepare(path: Path, migrations: Path = MIGRATIONS) -> None:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Made by us before SQLite opens it: SQLite gives its side files the mode of the database.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        _create(path)
         turnstile = Turnstile(path)
     except OSError as error:
         raise ConfigurationError(f"the database {path} cannot be used ({error.strerror})") from None
@@ -41,6 +41,17 @@ def prepare(path: Path, migrations: Path = MIGRATIONS) -> None:
         raise ConfigurationError(f"the database {path} cannot be used ({error})") from None
     finally:
         turnstile.close()
+
+
+def _create(path: Path) -> None:
+    """Made by us before SQLite opens it: SQLite gives its side files the mode of the database.
+
+    Only if it is not there yet. When a process closes a file the system drops all locks that it has on it, and so those
+    of a connection that is open: the next one to close elsewhere would take itself for the last, and remove a log that
+    is being written to (sqlite.org/howtocorrupt.html, 2.2).
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def connect(path: Path, *, cache_kib: int) -> sqlite3.Connection:

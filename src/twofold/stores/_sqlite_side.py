@@ -33,7 +33,7 @@ class SqliteSide:
         """Make the file if there is none, and bring an older one up to date. Raises `ConfigurationError`."""
         prepare(path)
         self.path = path
-        self.place = f"sqlite:///{path.absolute()}"
+        self.place: str = f"sqlite:///{path.absolute()}"
         self._turnstile = Turnstile(path)
         self._writer = connect(path, cache_kib=CACHE_KIB)
         self._writer.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")

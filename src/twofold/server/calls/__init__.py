@@ -15,6 +15,7 @@ from twofold.engine import Caller
 from twofold.errors import Refused
 from twofold.factors.webauthn_json import RelyingParty
 from twofold.ports import AccountPages, Application
+from twofold.prompts import Prompts
 from twofold.relying_party import explain_none, find_for, find_own
 from twofold.server.metrics import Metrics
 from twofold.verifier import Verifier
@@ -27,6 +28,7 @@ class Services(msgspec.Struct, frozen=True):
     """What the calls work with."""
 
     verifier: Verifier
+    prompts: Prompts
     pages: AccountPages
     metrics: Metrics
     public_url: str

@@ -24,7 +24,7 @@ from twofold.server.pages import (
     sign_in,
 )
 from twofold.server.pages.gate import Page, Reach, page_route
-from twofold.server.pages.visit import House
+from twofold.server.pages.house import House
 
 ANYBODY: frozenset[Reach] = frozenset({"anybody"})
 PENDING: frozenset[Reach] = frozenset({"pending"})

@@ -258,6 +258,7 @@ _SENTENCES: dict[str, Sentence | Callable[[Activity, Account], Sentence]] = {
     "password.changed": Sentence("The password was changed"),
     "password.accepted": Sentence("The right password was given"),
     "password.refused": _tell_password_refused,
+    "sign_in.vouched": Sentence("Signed in to an application, which asked for a second factor here"),
     "session.ended": Sentence("Sessions were ended"),
     "sessions.ended": Sentence("Signed out everywhere"),
     "browser.forgotten": Sentence("A known browser was forgotten"),
@@ -278,6 +279,10 @@ _SENTENCES: dict[str, Sentence | Callable[[Activity, Account], Sentence]] = {
     "code.tested": _tell_tested,
     "browsers.guessing": Sentence("Somebody is guessing codes: new browsers have to wait"),
     "receipt.redeemed": Sentence("A confirmation was used by an application"),
+    "prompt.opened": Sentence("An application asked whether it is you"),
+    "prompt.answered": Sentence("An application was told that it is you"),
+    "prompt.canceled": Sentence("Gone back to an application without an answer"),
+    "prompt.redeemed": Sentence("A confirmation was used by an application"),
     "sign_in.sprayed": Sentence("Many wrong sign-ins came together"),
     "network.blocked": _tell_blocked,
     "network.lifted": lambda activity, _: Sentence(

@@ -139,7 +139,9 @@ async def show_done(visit: Visit) -> Response:
 async def find_setup_link(visit: Visit) -> bytes | None:
     """The set-up link that this person is about to use up, if anybody may still do so. It is asked for before the
     authenticator is confirmed: of two who confirm at once, both find it open, and the later one finds it taken."""
-    return await setup_link.find_open(visit.house.store) if visit.owner.role == "administrator" else None
+    # What an application has somebody enroll completes no set-up.
+    may_complete = visit.owner.role == "administrator" and not visit.house.site.asker
+    return await setup_link.find_open(visit.house.store) if may_complete else None
 
 
 async def complete(visit: Visit, confirmed: Confirmed, link: bytes | None) -> Response:

@@ -73,7 +73,9 @@ async def _show_totp(
     """The key and what to do with it; after a POST with what was typed for a label, and what went wrong."""
     replaced = find_replaced_by(visit, authenticator_id)
     try:
-        pending = await visit.house.verifier.see_again(visit.owner.id, authenticator_id, caller=await visit.caller())
+        pending = await visit.house.verifier.see_again(
+            visit.owner.id, authenticator_id, name=visit.name, caller=await visit.caller()
+        )
     except Refused as refused:
         if refused.code == "step_up_required":
             # Its quarter of an hour is over. The key is the same once it was shown again who it is.

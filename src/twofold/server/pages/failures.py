@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from twofold.server.pages.gate import open_visit, stranger
-from twofold.server.pages.visit import House
+from twofold.server.pages.house import House
 from twofold.server.words import Sentence
 
 

@@ -8,30 +8,35 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Literal
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
+from twofold.core.attempt import PAGES
 from twofold.core.clock import MICROS_PER_S
 from twofold.core.session import PENDING_TTL_S, Ending, Level
-from twofold.engine import NotProven
+from twofold.core.sign_in import Vouched
+from twofold.directory import ProfileInput
+from twofold.engine import Caller, NotProven
 from twofold.errors import Busy, InvalidInput, OutcomeUnknown, Refused, SessionEnded, TwofoldError
 from twofold.server.addresses import Sender
 from twofold.server.cookies import KNOWN, SESSION
 from twofold.server.forms import read_form
-from twofold.server.next_path import read_next
+from twofold.server.pages.house import House
 from twofold.server.pages.refusals import explain_code, explain_input, explain_refusal
-from twofold.server.pages.visit import House, Visit, spell_query
+from twofold.server.pages.visit import NAME, VOUCHED, Visit, spell_query
 from twofold.server.problems import Problem
 from twofold.server.reading import ClientGone
 from twofold.server.words import Duration, Sentence
 from twofold.sign_in_limits import log_refusal
 
 Handler = Callable[[Visit], Awaitable[Response]]
+Links = tuple[tuple[Sentence, str], ...]
 Reach = Level | Literal["anybody", "administrator"]
 
 #: Where a known browser may sign in from a refused network, too.
@@ -40,7 +45,7 @@ SHOW_PASSKEY = "/admin/passkey"
 #: A network that an administrator refused until it is lifted: longer than any time that anybody could wait for.
 UNTIL_LIFTED_S = 2**31
 
-log = logging.getLogger("twofold")
+log: logging.Logger = logging.getLogger("twofold")
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -59,28 +64,38 @@ class Page(msgspec.Struct, frozen=True):
         """Where the form is that is sent here, if that is another page."""
         return self.show if isinstance(self.show, str) else None
 
+    @property
+    def methods(self) -> list[str]:
+        """The methods that it has."""
+        return ["GET"] if self.take is None else ["GET", "POST"]
+
 
 def page_route(house: House, page: Page) -> Route:
     """The route of a page; methods that it does not have are refused."""
 
     async def serve(request: Request) -> Response:
-        # Until the session is known, and if it cannot be: somebody who has none.
-        visit = stranger(house, request)
-        try:
-            visit = await open_visit(house, request)
-            response = await _serve(visit, page)
-        except ClientGone:
-            return Response(status_code=400)  # which nobody reads
-        except Problem as problem:
-            response = _tell_problem(visit, page, problem)
-        except SessionEnded as ended:
-            visit.forget_session()
-            response = _tell_ended(visit, page, ended.ending)
-        except TwofoldError as error:
-            response = _tell_error(visit, page, error)
-        return await visit.finish(response)
+        return await answer(house, page, request)
 
-    return Route(page.path, serve, methods=["GET"] if page.take is None else ["GET", "POST"])
+    return Route(page.path, serve, methods=page.methods)
+
+
+async def answer(house: House, page: Page, request: Request) -> Response:
+    """The answer of a page to a request for it."""
+    # Until the session is known, and if it cannot be: somebody who has none.
+    visit = stranger(house, request)
+    try:
+        visit = await open_visit(house, request)
+        response = await _serve(visit, page)
+    except ClientGone:
+        return Response(status_code=400)  # which nobody reads
+    except Problem as problem:
+        response = _tell_problem(visit, page, problem)
+    except SessionEnded as ended:
+        visit.forget_session()
+        response = _tell_ended(visit, page, ended.ending)
+    except TwofoldError as error:
+        response = tell_error(visit, error, _link_on(visit, page))
+    return await visit.finish(response)
 
 
 def stranger(house: House, request: Request) -> Visit:
@@ -92,7 +107,11 @@ async def open_visit(house: House, request: Request) -> Visit:
     """The request with its sender and its session, if it has one in force."""
     sender = house.addresses.find(request.scope)
     token = house.cookies.read(request, SESSION)
-    found = await house.sign_in.find(token, request.headers.get("user-agent")) if token else None
+    vouched: Vouched | None = request.scope.get(VOUCHED)
+    bond = vouched.bond if vouched is not None else ""
+    found = await house.sign_in.find(token, request.headers.get("user-agent"), bond) if token else None
+    if isinstance(found, tuple) and vouched is not None and found[1].id != vouched.account_id:
+        found = None
     visit = Visit(
         house,
         request,
@@ -102,12 +121,39 @@ async def open_visit(house: House, request: Request) -> Visit:
         ending=None if isinstance(found, tuple) or not token else found or "ended",
         blocked_for_s=await _find_block(house, sender),
     )
+    if vouched is not None:
+        if visit.bearer is None and not vouched.asker:
+            await _begin_vouched(visit, vouched)
+        return visit
     # The second click on a button comes with the token of before: its answer must not drop the cookie of the first. Nor
     # must one that only our script reads: the page that the person opens next tells why the session is over.
     is_seen = request.headers.get("sec-fetch-dest", "document") == "document"
     if visit.ending is not None and request.method != "POST" and is_seen:
         visit.forget_session()
     return visit
+
+
+async def _begin_vouched(visit: Visit, vouched: Vouched) -> None:
+    """A session for whom the application around the pages vouches. A form finds none that it was made for."""
+    if visit.blocked_for_s:
+        return
+    sign_in = visit.house.sign_in
+    begun = await sign_in.begin_vouched(vouched, visit.guest, next_path=visit.next_path)
+    assert begun.session is not None  # noqa: S101 - a session is what began
+    await _tell_name(visit, vouched.account_id)
+    found = await sign_in.find(begun.session, visit.guest.context.user_agent, vouched.bond)
+    if isinstance(found, tuple):
+        visit.keep(begun)
+        visit.bearer, visit.account = found
+        visit.ending = None
+
+
+async def _tell_name(visit: Visit, account_id: str) -> None:
+    """Keep what the application calls the person, where it changed: passkeys are offered under it."""
+    accounts, name = visit.house.verifier.accounts, visit.request.scope.get(NAME, "")
+    if name and name != (await accounts.get(account_id)).display_name:
+        with suppress(InvalidInput):
+            await accounts.put(account_id, ProfileInput(display_name=name), caller=Caller(PAGES))
 
 
 async def _serve(visit: Visit, page: Page) -> Response:
@@ -144,7 +190,7 @@ def _refuse(visit: Visit, page: Page) -> Response | None:
     if visit.bearer is None:
         if not is_get or visit.ending is not None:
             return _tell_ended(visit, page, visit.ending or "ended")
-        return RedirectResponse(f"/sign-in{spell_query({'next': _aim(visit)})}", 302)
+        return visit.go(f"/sign-in{spell_query({'next': _aim(visit)})}", status=302)
     level = visit.session.level
     if level in page.reach:
         return None
@@ -159,9 +205,9 @@ def _refuse(visit: Visit, page: Page) -> Response | None:
             status=403,
             links=((Sentence("Your security"), "/security"),),
         )
-    step = {"pending": "/sign-in/code", "enrolling": "/enroll", "full": visit.session.next or "/security"}[level]
+    step = {"pending": "/sign-in/code", "enrolling": "/enroll", "full": visit.aim or "/security"}[level]
     if is_get:
-        return RedirectResponse(step, 302)
+        return visit.go(step, status=302)
     if level == "full":
         # A form of the steps before, sent again: they are done.
         return visit.go(step)
@@ -177,9 +223,9 @@ def _refuse(visit: Visit, page: Page) -> Response | None:
 def _ask_for_passkey(visit: Visit, page: Page) -> Response:
     """To an administrator who has a passkey that verifies its user, in a session in which none was shown."""
     if visit.request.method != "POST":
-        return RedirectResponse(f"{SHOW_PASSKEY}{spell_query({'next': _aim(visit)})}", 302)
+        return visit.go(f"{SHOW_PASSKEY}{spell_query({'next': _aim(visit)})}", status=302)
     log.warning("a form for %s was refused: it needs a passkey", page.path)
-    path = f"{SHOW_PASSKEY}{spell_query({'next': read_next(_form_address(visit, page))})}"
+    path = f"{SHOW_PASSKEY}{spell_query({'next': visit.read_next(_form_address(visit, page))})}"
     return visit.tell(
         Sentence("Show your passkey first"),
         Sentence("You have one since this page was shown. Administration opens with it, and not with a code."),
@@ -218,7 +264,7 @@ def _form_address(visit: Visit, page: Page) -> str:
     return page.form_path or visit.request.url.path
 
 
-def _link_on(visit: Visit, page: Page) -> tuple[tuple[Sentence, str]]:
+def _link_on(visit: Visit, page: Page) -> Links:
     """A way on: to the form that was sent, or to the start for whoever only looked."""
     if visit.request.method == "POST":
         return ((Sentence("Open the page again"), _form_address(visit, page)),)
@@ -234,7 +280,7 @@ def _tell_ended(visit: Visit, page: Page, ending: Ending) -> Response:
         "idle": Sentence("Nothing was done here for a long time."),
         "ended": Sentence("It was ended: you signed out, something about your account changed, or somebody ended it."),
     }[ending]
-    aim = visit.next_path or read_next(_form_address(visit, page))
+    aim = visit.next_path or visit.read_next(_form_address(visit, page))
     return visit.tell(
         Sentence("Your session is over"),
         why,
@@ -258,8 +304,9 @@ def _tell_problem(visit: Visit, page: Page, problem: Problem) -> Response:
     )
 
 
-def _tell_error(visit: Visit, page: Page, error: TwofoldError) -> Response:
-    tell = partial(visit.tell, links=_link_on(visit, page))
+def tell_error(visit: Visit, error: TwofoldError, links: Links = ()) -> Response:
+    """What went wrong in the engine, as a page."""
+    tell = partial(visit.tell, links=links)
     match error:
         case NotProven(outcome=outcome):
             title, why, what_to_do, wait_s = explain_code(outcome, visit.now, visit.field("code"))

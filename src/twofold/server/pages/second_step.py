@@ -93,7 +93,7 @@ async def take_code(visit: Visit) -> Response:
     if not isinstance(outcome, Verified):
         return await _refuse_code(visit, outcome, by_three=bool(codes))
     visit.keep(outcome)
-    aim = visit.session.next
+    aim = visit.aim
     if is_led:
         return visit.go(ENROLL_PATH + spell_query({"next": aim}))
     # After a bad day the page that says what to do about it comes first.
@@ -127,8 +127,8 @@ async def take_passkey(visit: Visit) -> Response:
         return await _show_step(visit, problem=explain_code(Rejected("unknown_credential"), visit.now), status=409)
     visit.keep(shown)
     if visit.owner.stops_at:
-        return visit.go(ENROLL_PATH + spell_query({"next": visit.session.next}))
-    return visit.go(visit.session.next or HOME)
+        return visit.go(ENROLL_PATH + spell_query({"next": visit.aim}))
+    return visit.go(visit.aim or HOME)
 
 
 def read_codes(text: str) -> list[str]:
@@ -169,7 +169,7 @@ async def _show_step(
         "sign_in/code.html",
         status=status,
         retry_after_s=throttled.retry_after_s if throttled else None,
-        query=spell_query({"next": visit.session.next}),
+        query=spell_query({"next": visit.aim}),
         error=error or (problem.what_to_do if problem and has_box and "credential" not in visit.form else None),
         codes_error=codes_error,
         problem=problem,
@@ -183,7 +183,7 @@ async def _show_step(
         ways=ways,
         can_offer=_can_offer_passkey(visit),
         has_three_codes="codes" in visit.form or "three_codes" in open_ways,
-        start_url="/sign-in" + spell_query({"next": visit.session.next}),
+        start_url="/sign-in" + spell_query({"next": visit.aim}),
         ends=Sentence("You have %(time)s left for this step.", {"time": Duration(_whole_minutes(visit))}),
     )
 
@@ -205,13 +205,14 @@ async def _find_ways(visit: Visit) -> list[Way]:
 
 def _way_path(visit: Visit, way_id: str) -> str:
     """Where this way alone is offered."""
-    return CODE_PATH + spell_query({"way": way_id, "next": visit.session.next})
+    return CODE_PATH + spell_query({"way": way_id, "next": visit.aim})
 
 
 def _can_offer_passkey(visit: Visit) -> bool:
     """Whether somebody who signs in with a code may be offered a passkey: has none, and was not asked here lately."""
     has_answered = visit.house.cookies.read(visit.request, OFFERED) is not None
-    return visit.house.relying_party is not None and not visit.has_passkey and not has_answered
+    may_be_added = visit.house.relying_party is not None and not visit.house.site.asker
+    return may_be_added and not visit.has_passkey and not has_answered
 
 
 def _whole_minutes(visit: Visit) -> int:

@@ -15,54 +15,29 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from twofold.administration import Administration
-from twofold.config import Settings
 from twofold.core.account import Account
-from twofold.core.attempt import Context
+from twofold.core.attempt import PAGES, Context
 from twofold.core.idempotency import IdempotencyKey
 from twofold.core.session import Ending, Session
-from twofold.core.sign_in import Bearer
+from twofold.core.sign_in import Bearer, Vouched
 from twofold.core.verdict import Question
 from twofold.engine import Caller
 from twofold.errors import InvalidInput
-from twofold.factors.webauthn_json import RelyingParty
-from twofold.lost_passkeys import PasskeyStore
-from twofold.networks import Networks
 from twofold.passkey_facts import find_credentials, has_verifying_passkey
-from twofold.ports import Clock, SealingKeys
 from twofold.server import csrf
-from twofold.server.addresses import Addresses, Sender
-from twofold.server.cookies import CSRF, KNOWN, SESSION, Cookies
+from twofold.server.addresses import Sender
+from twofold.server.cookies import CSRF, KNOWN, SESSION
 from twofold.server.forms import Form
 from twofold.server.next_path import read_next
-from twofold.server.templates import Site, Templates, Visitor
-from twofold.server.words import Sentence, Words
-from twofold.sign_in import Guest, SignIn
-from twofold.sign_in_limits import SignInLimits
-from twofold.verifier import Verifier
+from twofold.server.pages.house import House
+from twofold.server.templates import Visitor
+from twofold.server.words import Sentence, Speech
+from twofold.sign_in import Guest
 
-
-class House(msgspec.Struct, frozen=True):
-    """What all pages of a deployment work with."""
-
-    verifier: Verifier
-    #: Whose passkeys are asked for; None where browsers make none.
-    relying_party: RelyingParty | None
-    sign_in: SignIn
-    administration: Administration
-    networks: Networks
-    limits: SignInLimits
-    store: PasskeyStore
-    keys: SealingKeys
-    clock: Clock
-    settings: Settings
-    public_url: str
-    is_public_url_fixed: bool
-    addresses: Addresses
-    cookies: Cookies
-    templates: Templates
-    words: Words
-    site: Site
+#: Where a request holds whom the application around the pages vouches for, and her name. Nothing from outside gets
+#: there.
+VOUCHED = "twofold.vouched"
+NAME = "twofold.name"
 
 
 class AskedPasskey(msgspec.Struct, frozen=True):
@@ -108,8 +83,10 @@ class Visit:
         self.ending = ending
         self.blocked_for_s = blocked_for_s
         self.form: Form = {}
-        self.speech = house.words.choose(request.headers.get("accept-language", ""))
-        self.now = house.clock.now()
+        self.speech: Speech = house.words.choose(request.headers.get("accept-language", ""))
+        self.now: int = house.clock.now()
+        #: Who the application around the pages says this is.
+        self.vouched: Vouched | None = request.scope.get(VOUCHED)
         self._csrf_value = house.cookies.read(request, CSRF)
         self._is_new_csrf_value = self._csrf_value is None
         self._kept: dict[str, str] = {}
@@ -128,6 +105,16 @@ class Visit:
         return self.account
 
     @property
+    def name(self) -> str:
+        """What people call the owner of the session."""
+        return self.request.scope.get(NAME) or self.owner.id
+
+    @property
+    def bond(self) -> str:
+        """What the session has to be tied to."""
+        return self.vouched.bond if self.vouched is not None else ""
+
+    @property
     def context(self) -> Context:
         """Where the request comes from."""
         return Context(
@@ -144,7 +131,18 @@ class Visit:
     @property
     def next_path(self) -> str:
         """Where to go after signing in, as the link or the form says: a page of ours, or ""."""
-        return read_next(self.form.get("next") or self.request.query_params.get("next"))
+        return self.read_next(self.form.get("next") or self.request.query_params.get("next"))
+
+    @property
+    def aim(self) -> str:
+        """Where to go once the sign-in is complete. Inside an application it began at the first of many pages, and goes
+        on from the one that was asked for last."""
+        latest = self.next_path if self.house.host is not None else ""
+        return latest or self.session.next
+
+    def read_next(self, path: str | None) -> str:
+        """The path, if somebody may be led there; else ""."""
+        return read_next(path, is_inside=self.house.host is not None)
 
     @property
     def binding(self) -> str:
@@ -235,8 +233,10 @@ class Visit:
 
     @property
     def _application(self) -> str:
-        """As whom the pages call for this session: what it began is its own."""
-        return f"pages:{self.session.id}"
+        """As whom the pages call for this session: what it began is its own. In a prompt they call for the application
+        that asks: what it brings about there opens nothing else here (decision 0016)."""
+        asker = self.vouched.asker if self.vouched is not None else ""
+        return f"{asker or PAGES}:{self.session.id}"
 
     def as_administrator(self) -> Caller:
         """The person as somebody who acts on another account; ask for a proof before."""
@@ -279,14 +279,16 @@ class Visit:
             next=self.next_path,
             **values,
         )
+        if self.house.host is not None:
+            html = self.house.host.place(html)
         headers = {"content-language": self.speech.tag}
         if retry_after_s is not None:
             headers["retry-after"] = str(max(1, retry_after_s))
         return HTMLResponse(html, status, headers)
 
-    def go(self, path: str) -> Response:
+    def go(self, path: str, *, status: int = 303) -> Response:
         """On to another page of ours, with GET."""
-        return RedirectResponse(path, 303)
+        return RedirectResponse(self.house.at(path), status)
 
     def tell(
         self,
@@ -333,7 +335,7 @@ class Visit:
         if self.bearer is None:
             return None
         owner = self.owner
-        return Visitor(owner.id, owner.id, owner.role == "administrator", self.session.level)
+        return Visitor(owner.id, self.name, owner.role == "administrator", self.session.level)
 
     def _find_idempotency(self) -> IdempotencyKey | None:
         """One form filled in alike, one act: the form carries an id of its own. Filled in otherwise, as after the back
@@ -349,7 +351,9 @@ class Visit:
     async def finish(self, response: Response) -> Response:
         """The response with the cookies that this visit leaves in the browser."""
         cookies, token = self.house.cookies, self._kept.get(SESSION)
-        if token is not None and not isinstance(await self.house.sign_in.find(token, self.context.user_agent), tuple):
+        if token is not None and not isinstance(
+            await self.house.sign_in.find(token, self.context.user_agent, self.bond), tuple
+        ):
             # A form sent again ends as it did the first time; the browser holds a later token meanwhile.
             del self._kept[SESSION]
         if self._is_new_csrf_value and self._csrf_value is not None:

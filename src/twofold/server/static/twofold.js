@@ -1,7 +1,8 @@
 // Comfort for the pages, and nothing that they need: copy, download, print, show a password, count down, send once.
 // Texts come from the page (data attributes), so that this file speaks no language of its own.
 
-const language = document.documentElement.lang;
+// Inside another application these pages may speak a language of their own.
+const language = document.querySelector(".twofold")?.lang || document.documentElement.lang;
 const announcer = document.querySelector("[data-announce]");
 
 function announce(text) {
@@ -154,3 +155,11 @@ each("[data-wait]", (place) => {
 // The exact time on hover, in the reader's own time zone.
 const exact = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "long" });
 each("time[title]", (time) => { time.title = exact.format(new Date(time.dateTime)); });
+
+// What waited for a proof goes on by itself, once: whoever comes back here sends nothing again.
+each("form[data-resume]", (form) => {
+  if (performance.getEntriesByType("navigation")[0]?.type !== "back_forward") {
+    // A field of the form may be called `submit`.
+    HTMLFormElement.prototype.submit.call(form);
+  }
+});

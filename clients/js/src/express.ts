@@ -1,0 +1,170 @@
+// A second factor for an Express application (4 or 5), with a Twofold server behind it: one gate before every route.
+//
+//   const twofold = secondFactor({ client: new Twofold({ url, key }), person: (req) => req.session.user });
+//   app.use(twofold);
+//
+// The gate goes by state, not by door: at each request the application says who is signed in, and whoever has a second
+// factor gets no further until it was shown in this very sign-in, however that came about.
+
+import { Refused, TwofoldError } from "./errors.js";
+import { Accounts } from "./express/accounts.js";
+import { html } from "./express/html.js";
+import {
+  type Fields, type Handler, type Next, Problem, type Request,
+  flatten, isForeign, isReading, mediaType, readBody, redirect, sendJson, wantsHtml,
+} from "./express/http.js";
+import { FRESH, PROOF_FIELDS, isTrouble, judge, readAnswer } from "./express/judging.js";
+import { type Options, complete } from "./express/options.js";
+import { actionOf, serve, show, showProof } from "./express/routes.js";
+import type { Sentences } from "./express/sentences.js";
+import { type Closed, Visit, digest } from "./express/visit.js";
+
+export type { Handler, Options, Request };
+export type { Person } from "./express/options.js";
+export type { Sentences } from "./express/sentences.js";
+
+export interface Fresh {
+  /** How old a proof may be where something is only looked at. Doing something takes one of its own each time. */
+  minutes?: number;
+  atLeast?: "code" | "passkey";
+}
+
+export interface SecondFactor<R extends Request> extends Handler<R> {
+  /** For a route that takes a second factor of everybody: whoever has none is led to set one up. */
+  required(): Handler<R>;
+  /** For a route that takes a fresh proof, bound to what is done. */
+  fresh(demand?: Fresh): Handler<R>;
+}
+
+const JSON_MESSAGES: Record<Closed, [number, string, string]> = {
+  sign_in: [401, "unauthorized", "nobody is signed in"],
+  challenge: [403, "second_factor_required", "show the second factor: POST {\"code\"} to verify"],
+  enroll: [403, "second_factor_required", "this person has to set up a second factor first"],
+};
+
+/** The gate. Use it after the session and whatever says who is signed in, and before the routes. */
+export function secondFactor<R extends Request>(options: Options<R>): SecondFactor<R> {
+  const settings = complete(options);
+  const accounts = new Accounts(settings.client, settings.believedMs);
+
+  /** A handler that fails shut: what goes wrong in it is answered, and `next` is not called. */
+  const handler = (act: (visit: Visit, next: Next) => Promise<void>): Handler<R> => (request, response, next) => {
+    Visit.of(settings, accounts, request, response)
+      .then((visit) => act(visit, next).catch((error: unknown) => fail(visit, error)))
+      .catch(next);
+  };
+
+  const gate = handler(async (visit, next) => {
+    const { path } = visit.request;
+    if (path === settings.prefix || path.startsWith(`${settings.prefix}/`)) {
+      return serve(visit, path.slice(settings.prefix.length));
+    }
+    const isOpen = path === settings.loginUrl || path === settings.signOutUrl || settings.exempt(visit.request);
+    const closed = isOpen || !visit.person ? undefined : await visit.closed();
+    return closed ? turnAway(visit, closed) : next();
+  });
+
+  return Object.assign(gate, {
+    required: () => handler(async (visit, next) => {
+      const closed = await visit.closed(true);
+      return closed ? turnAway(visit, closed) : next();
+    }),
+    fresh: ({ minutes = 5, atLeast = "code" }: Fresh = {}) => handler(async (visit, next) => {
+      const closed = await visit.closed(true);
+      if (closed) return turnAway(visit, closed);
+      if (visit.request.method === "OPTIONS") return next();
+      const isOpen = isReading(visit.request) ? await mayLook(visit, minutes, atLeast) : await mayAct(visit, atLeast);
+      if (isOpen) next();
+    }),
+  });
+}
+
+/** Whether a young proof is there; else the way to give one is answered. */
+async function mayLook(visit: Visit, minutes: number, atLeast: string): Promise<boolean> {
+  const { request, response } = visit;
+  const proof = visit.proof(actionOf(request.originalUrl));
+  if (proof && Date.now() - proof.at < minutes * 60_000 && isEnough(proof.factor, atLeast)) return true;
+  const url = `${visit.base}/fresh?at=${atLeast}&next=${encodeURIComponent(request.originalUrl)}`;
+  if (wantsHtml(request)) redirect(response, url);
+  else refuse(visit, actionOf(request.originalUrl), url);
+  return false;
+}
+
+/** Whether a proof came with the request, or waits for it and is used up here; else it is asked for. */
+async function mayAct(visit: Visit, atLeast: string): Promise<boolean> {
+  const { request } = visit;
+  if (isForeign(request)) throw new Problem(403, "foreign", "another site sent this");
+  const body = await readBody(request);
+  const answered = body && readAnswer(body);
+  for (const name of PROOF_FIELDS) delete body?.[name];
+  const action = describe(request, body);
+  const ended = answered && (await judge(visit, answered, FRESH, action, atLeast));
+  // The code or the challenge is used up with that: the same request again is asked anew.
+  if (ended && !isTrouble(ended)) return true;
+  if (!ended && ((await useUp(visit, action, atLeast)) || (await useUp(visit, actionOf(request.originalUrl), atLeast)))) return true;
+  const isForm = mediaType(request) === "application/x-www-form-urlencoded" || body === undefined;
+  if (wantsHtml(request) && body && isForm) {
+    const found = ended ?? { status: 403, code: "", words: [], retryAfter: undefined, ways: [] };
+    await showProof(visit, action, request.originalUrl, flatten(body), atLeast, found);
+  } else {
+    refuse(visit, action, `${visit.base}/fresh?at=${atLeast}&next=${encodeURIComponent(request.originalUrl)}`);
+  }
+  return false;
+}
+
+/** Use the receipt of a proof up at Twofold: of two requests that race for it one wins. */
+async function useUp(visit: Visit, action: string, atLeast: string): Promise<boolean> {
+  const proof = visit.proof(action);
+  if (proof?.receipt === undefined || !isEnough(proof.factor, atLeast)) return false;
+  const { receipt, ...seen } = proof;
+  visit.keepProof(action, seen);
+  try {
+    const asked = { receipt, purpose: FRESH, binding: visit.bind(action) };
+    const { account_id } = await visit.settings.client.redeemReceipt(asked);
+    return account_id === visit.somebody.id;
+  } catch (error) {
+    if (error instanceof Refused && /^receipt_/.test(error.code)) return false;
+    throw error;
+  }
+}
+
+const isEnough = (factor: string, atLeast: string): boolean => atLeast !== "passkey" || factor === "webauthn";
+
+/** What is done, to the last field: a proof for it is none for anything else. */
+function describe(request: Request, body: Fields | undefined): string {
+  const content = body === undefined ? "" : mediaType(request).endsWith("json") ? body : flatten(body);
+  return `${request.method} ${request.originalUrl} ${digest(JSON.stringify(content))}`;
+}
+
+function refuse(visit: Visit, action: string, url: string): void {
+  const detail = `prove it: POST {"code", "action"} to ${visit.base}/verify, then send this again`;
+  sendJson(visit.response, 403, { title: "Forbidden", status: 403, code: "step_up_required", detail, action, url });
+}
+
+function turnAway(visit: Visit, closed: Closed): void {
+  const { request, response, settings, base } = visit;
+  const isPage = isReading(request);
+  const next = isPage ? `?next=${encodeURIComponent(request.originalUrl)}` : "";
+  const url = closed === "sign_in" ? request.baseUrl + settings.loginUrl : `${base}/${closed}${next}`;
+  if (wantsHtml(request)) return redirect(response, url);
+  const [status, code, detail] = JSON_MESSAGES[closed];
+  sendJson(response, status, { title: "Forbidden", status, code, detail, url, verify: `${base}/verify` });
+}
+
+/** Nobody gets in, and the person hears why. */
+function fail(visit: Visit, error: unknown): void {
+  const { request, response, settings } = visit;
+  if (response.headersSent) throw error;
+  const { status, code, detail } = read(error);
+  if (!(error instanceof Problem)) settings.onError(error);
+  const sentence = settings.sentences[code as keyof Sentences] ?? settings.sentences.refused;
+  if (!wantsHtml(request)) return sendJson(response, status, { title: sentence, status, code, detail });
+  show(visit, sentence, html``, { status, code, words: [], retryAfter: undefined, ways: [] });
+}
+
+function read(error: unknown): { status: number; code: string; detail: string } {
+  if (error instanceof Problem) return { status: error.status, code: error.code, detail: error.message };
+  if (error instanceof TwofoldError && error.status === 429) return { status: 429, code: "throttled", detail: "too many at once" };
+  if (error instanceof TwofoldError) return { status: 503, code: "unavailable", detail: "codes cannot be checked now" };
+  throw error;
+}

@@ -1,0 +1,60 @@
+// What the application says once: who is signed in, and a few addresses.
+
+import type { Twofold } from "../index.js";
+import type { Look } from "./pages.js";
+import type { Request } from "./http.js";
+import { SENTENCES, type Sentences } from "./sentences.js";
+
+export interface Person {
+  /** The account at Twofold; the same as ever for this person. */
+  id: string;
+  /** Shown by authenticator apps and passkey managers. */
+  name?: string;
+}
+
+export interface Options<R extends Request = Request> {
+  client: Twofold;
+  /** Who is signed in by your own means, whatever the door was; the one who is really there, if somebody impersonates. */
+  person: (request: R) => Person | string | null | undefined | Promise<Person | string | null | undefined>;
+  /** What the sign-in is bound to, where it is neither the session nor an `Authorization` header. */
+  login?: (request: R) => string | undefined;
+  /** Who must have a second factor. Whoever has one is always asked for it. */
+  require?: (person: Person, request: R) => boolean | Promise<boolean>;
+  /** Where the pages are. */
+  prefix?: string;
+  /** Your own pages that people reach while they are asked: to sign in, and to sign out by a link. */
+  loginUrl?: string;
+  signOutUrl?: string;
+  /** Requests that the gate does not stand before. */
+  exempt?: (request: R) => boolean;
+  /** How long what Twofold said of an account is believed: a revocation is noticed within this time. */
+  believedMs?: number;
+  name?: string;
+  language?: string;
+  sentences?: Partial<Sentences>;
+  stylesheet?: string;
+  layout?: Look["layout"];
+  /** Whatever kept the gate shut though it is nobody's answer, for your log. */
+  onError?: (error: unknown) => void;
+}
+
+export type Settings = Required<Omit<Options<any>, "login" | "stylesheet" | "layout" | "sentences">> &
+  Pick<Options<any>, "login"> & { sentences: Sentences; stylesheet: string | undefined; layout: Look["layout"] };
+
+export function complete({ sentences, stylesheet, layout, ...given }: Options<any>): Settings {
+  return {
+    require: () => false,
+    prefix: "/2fa",
+    loginUrl: "/login",
+    signOutUrl: "/sign-out",
+    exempt: () => false,
+    believedMs: 5_000,
+    name: "",
+    language: "en",
+    onError: console.error,
+    ...given,
+    sentences: { ...SENTENCES, ...sentences },
+    stylesheet,
+    layout,
+  };
+}

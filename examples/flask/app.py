@@ -1,0 +1,69 @@
+"""A Flask application with many doors, and a second factor behind each of them: `flask --app app run`."""
+
+import os
+import secrets
+
+from flask import Flask, abort, redirect, request, session
+from werkzeug.security import check_password_hash, generate_password_hash
+
+from twofold.integrations.flask import SecondFactor, fresh
+
+app = Flask("Flask example")
+app.secret_key = secrets.token_bytes(32)
+passwords = {name: generate_password_hash("correct horse") for name in ("alice", "root")}
+tokens, resets = {"Bearer the-token-of-alice": "alice"}, {"mailed-to-alice": "alice"}
+FORM = "<form method=post action=%s><input name=%s><input name=%s type=%s><button>%s</button></form>"
+
+
+def whoever_is_there():  # by whatever door; behind "login as" the one who is really there
+    return tokens.get(request.headers.get("Authorization")) or session.get("impersonator") or session.get("name")
+
+
+data = f"sqlite:///{os.environ.get('DATA_DIR', '.')}/twofold.db"
+SecondFactor(app, person=whoever_is_there, database=data, login_url="/", sign_out_url="/logout")
+
+
+def let_in(**whom):
+    session.update(whom)
+    return redirect("/account")
+
+
+@app.get("/")
+def home():
+    return FORM % ("/login", "name", "password", "password", "Sign in")
+
+
+@app.post("/login")
+def login():
+    if not check_password_hash(passwords.get(request.form["name"], ""), request.form["password"]):
+        abort(403)
+    return let_in(name=request.form["name"])
+
+
+@app.post("/login-as/<name>")
+def login_as(name):
+    return let_in(name=name, impersonator="root") if whoever_is_there() == "root" else abort(403)
+
+
+@app.post("/reset/<link>")
+def reset(link):
+    name = resets.pop(link, None) or abort(404)
+    passwords[name] = generate_password_hash(request.form["password"])
+    return let_in(name=name)
+
+
+@app.get("/logout")
+def log_out():
+    session.clear()
+    return redirect("/")
+
+
+@app.get("/account")
+def account():
+    return f"<h1>{session.get('name') or whoever_is_there()}</h1>" + FORM % ("/transfer", "to", "amount", "number", "Send")
+
+
+@app.post("/transfer")
+@fresh(minutes=5)
+def transfer():
+    return f"<h1>{request.form['amount']} for {request.form['to']}</h1>"

@@ -1,0 +1,1 @@
+"""Twofold inside the applications of others: one module for each framework, thin, over `guard` and `gate`."""

@@ -1,0 +1,178 @@
+"""The second factor in a Flask application: a gate before all its routes, and Twofold's pages below it.
+
+What is decided is decided in `guard.py`; here a request is put into its words, and its answer into Flask's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any, Literal, ParamSpec
+from urllib.parse import quote
+
+import msgspec
+from flask import Flask, Response, current_app, g, render_template, request, session
+from jinja2 import TemplateNotFound
+
+from twofold.blocking import BlockingVerifier
+from twofold.errors import ConfigurationError
+from twofold.integrations.arrival import Answer, Arrival, Demand, Login, Options, Person, check_person, find_login
+from twofold.integrations.blocking_guard import BlockingGuard
+from twofold.integrations.guard import Administrators, Listener, Rule
+
+P = ParamSpec("P")
+Who = Person | str | int | None
+
+LAYOUT = "twofold/base.html"
+ENDPOINT = "twofold"
+
+
+class SecondFactor:
+    """Stands before a Flask application.
+
+    `person` says who is signed in, by whatever door: None, an id, or a `Person`. `login` names one login where neither
+    Flask's session nor a bearer token does. What else there is to choose is in `Options`. The name in people's apps is
+    the application's, unless `issuer` says otherwise.
+    """
+
+    def __init__(
+        self,
+        app: Flask,
+        person: Callable[[], Who],
+        *,
+        login: Callable[[], str] | None = None,
+        **options: Any,
+    ) -> None:
+        self._find_person, self._name_login = person, login
+        try:
+            app.jinja_env.get_or_select_template(LAYOUT)
+            has_layout = True
+        except TemplateNotFound:
+            has_layout = False
+        given: dict[str, Any] = {"issuer": app.name, "has_layout": has_layout}
+        self._guard = BlockingGuard(Options(**given | options))
+        app.extensions[ENDPOINT] = self
+        # First of all: what another extension answers before a request is answered behind the gate.
+        app.before_request_funcs.setdefault(None, []).insert(0, self._stand_before)
+        app.after_request(self._look_back)
+        # Answered by the gate itself, before anything else: the pages guard their own forms.
+        for rule in (f"{self.prefix}/", f"{self.prefix}/<path:path>"):
+            app.add_url_rule(rule, ENDPOINT, methods=["GET", "POST"])
+
+    @property
+    def prefix(self) -> str:
+        """Where the pages are."""
+        return self._guard.options.prefix
+
+    @property
+    def verifier(self) -> BlockingVerifier:
+        """The verifier behind the gate."""
+        return self._guard.verifier
+
+    def require(self, rule: Rule, administrators: Administrators) -> None:
+        """See `Guard.require`."""
+        self._guard.require(rule, administrators)
+
+    def on(self, kind: str, listener: Listener) -> None:
+        """See `Guard.on`."""
+        self._guard.on(kind, listener)
+
+    def close(self) -> None:
+        """See `Guard.close`."""
+        self._guard.close()
+
+    def check(self, demand: Demand) -> Response | None:
+        """What is answered instead of a view that asks for more than it gets; None if it gets it."""
+        arrival, person, login = g.twofold
+        answer = self._guard.check(arrival, person, login, demand, request.get_data(cache=True))
+        return None if answer is None else self._respond(answer)
+
+    def _stand_before(self) -> Response | None:
+        """The first of all functions before a request, so nobody else answers one that the gate refuses."""
+        arrival, person, login = g.twofold = self._meet()
+        if request.endpoint == ENDPOINT:
+            inside = msgspec.structs.replace(arrival, path=arrival.path.removeprefix(self.prefix))
+            return self._respond(self._guard.serve(inside, person, login, request.get_data(cache=True)))
+        if _is_open():
+            return None
+        answer = self._guard.admit(arrival, person, login)
+        return None if answer is None else self._respond(answer)
+
+    def _look_back(self, response: Response) -> Response:
+        """Whoever signed out with this request takes along what was tied to that login."""
+        if self._name_login is None and check_person(self._find_person()) is None:
+            login = find_login(session, None, ())
+            if login.has_ended:
+                self._guard.admit(_describe(), None, login)
+        return response
+
+    def _meet(self) -> tuple[Arrival, Person | None, Login]:
+        """The request as the guard sees it."""
+        arrival, person = _describe(), check_person(self._find_person())
+        if self._name_login is not None:
+            return arrival, person, Login(self._name_login() if person is not None else "")
+        return arrival, person, find_login(session, person, arrival.headers)
+
+    def _respond(self, answer: Answer) -> Response:
+        body: str | bytes = answer.body
+        if answer.page is not None:
+            body = render_template(LAYOUT, twofold=answer.page)
+        response = Response(body, answer.status)
+        for name in {name for name, _ in answer.headers}:
+            response.headers.setlist(name, [value for key, value in answer.headers if key == name])
+        return response
+
+
+def second_factor_required(view: Callable[P, Any]) -> Callable[P, Any]:
+    """Nobody reaches this view without a second factor; whoever has none is led to enroll one."""
+    return _ask_before(Demand(), view)
+
+
+def fresh(
+    minutes: int = 5, at_least: Literal["code", "passkey"] = "code"
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+    """Each act of this view takes a second factor that was shown for it within `minutes`, and uses it up."""
+    return partial(_ask_before, Demand(minutes, at_least))
+
+
+def second_factor_exempt(view: Callable[P, Any]) -> Callable[P, Any]:
+    """The gate does not stand before this view."""
+    view.is_second_factor_exempt = True  # type: ignore[attr-defined]
+    return view
+
+
+def _ask_before(demand: Demand, view: Callable[P, Any]) -> Callable[P, Any]:
+    @wraps(view)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
+        answer = _find().check(demand)
+        return current_app.ensure_sync(view)(*args, **kwargs) if answer is None else answer
+
+    return guarded
+
+
+def _find() -> SecondFactor:
+    found = current_app.extensions.get(ENDPOINT)
+    if not isinstance(found, SecondFactor):
+        raise ConfigurationError("there is no gate before this application: SecondFactor(app, person=…) is missing")
+    return found
+
+
+def _is_open() -> bool:
+    """Whether the view that will answer is exempt, or shows files that are open to everybody."""
+    endpoint = request.endpoint or ""
+    owner = current_app if endpoint == "static" else current_app.blueprints.get(endpoint.removesuffix(".static"))
+    is_static = endpoint.endswith("static") and owner is not None and owner.has_static_folder
+    return is_static or hasattr(current_app.view_functions.get(endpoint), "is_second_factor_exempt")
+
+
+def _describe() -> Arrival:
+    address = request.remote_addr
+    return Arrival(
+        request.method,
+        quote(request.path),
+        request.query_string.decode("latin-1"),
+        tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers),
+        None if address is None else (address, 0),
+        request.scheme,
+        request.root_path.rstrip("/"),
+    )
