@@ -35,6 +35,12 @@ soak: .venv/ready-to-test # the long runs that CI does not do, with new random e
 lock: # after a change of dependencies; needs uv
 	$(uv_compile) --group build --output-file requirements.lock pyproject.toml
 	$(uv_compile) --group build --group dev --group bench --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(uv_compile) --no-deps --group pyproject.toml:older --output-file requirements-older.lock
+
+# Without npm the tests of what is for Node say what is missing.
+npm_locks := clients/js/package-lock.json tests/npm/package-lock.json
+install_npm = ! command -v npm >/dev/null || for lock in $(npm_locks); do \
+	npm ci --prefix $$(dirname $$lock) --cache "$(CURDIR)/.venv/npm" --no-audit --no-fund --loglevel=error >/dev/null || exit 1; done
 
 # An environment that does not run, or that was made for another folder, is never ready.
 made_for := $(shell $(python) -c 'import importlib.util as u; print(u.find_spec("twofold").origin)' 2>/dev/null)
@@ -46,8 +52,10 @@ endif
 	@$(call install,requirements.lock)
 	@touch $@
 
-.venv/ready-to-test: pyproject.toml requirements-dev.lock
+.venv/ready-to-test: pyproject.toml requirements-dev.lock requirements-older.lock $(npm_locks)
 	@$(call install,requirements-dev.lock)
+	@$(pip) install --require-hashes --only-binary :all: --no-deps --upgrade --target .venv/older --requirement requirements-older.lock
+	@$(install_npm)
 	@touch .venv/ready-to-run $@
 
 # Temporary files stay inside, too.

@@ -6,7 +6,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from bench import engine, http, keys, many, nodes, otp, passkey, postgres, profile, size, startup, wal
+from bench import engine, gunicorn, http, keys, many, nodes, otp, passkey, postgres, profile, size, startup, wal
 from bench.figures import Figure, as_text
 from bench.page import write_page
 
@@ -24,6 +24,7 @@ def sections(*, quick: bool) -> list[Section]:
         ("The engine on SQLite", lambda: engine.measure(accounts=ACCOUNTS, rounds=rounds)),
         ("Seeds under keys", lambda: keys.measure(rounds=rounds)),
         ("Over HTTP, one worker", lambda: http.measure(accounts=ACCOUNTS, rounds=rounds)),
+        ("Under gunicorn", lambda: gunicorn.measure(accounts=ACCOUNTS, rounds=rounds)),
         ("More accounts", lambda: size.measure(small=small, large=large, rounds=rounds)),
         ("Start-up", lambda: startup.measure(rounds=rounds)),
         ("The engine on PostgreSQL", lambda: postgres.measure(accounts=ACCOUNTS, rounds=rounds)),

@@ -1,6 +1,7 @@
 """The load client, a process of its own: sends prepared requests over kept connections and times each answer.
 
-`Load` is the side of the benchmark that starts it. Every answer is checked; codes are right ones, each sent once.
+`Load` is the side of the benchmark that starts it. Every answer is checked; codes are right ones, each sent once, or
+wrong ones where that is asked for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from statistics import quantiles
 from typing import NamedTuple, Self, cast
 
@@ -64,6 +65,10 @@ def _other(number: int, code: str) -> tuple[str, dict[str, str]]:
     return "/verify", {"account": account_id(number), "code": code}
 
 
+def _wrong(number: int, code: str) -> tuple[str, dict[str, str]]:
+    return _other(number, f"{(int(code) + 1) % 10**6:06}")
+
+
 def _privacyidea(number: int, code: str) -> tuple[str, dict[str, str]]:
     return "/validate/check", {"serial": account_id(number), "pass": code}
 
@@ -71,22 +76,29 @@ def _privacyidea(number: int, code: str) -> tuple[str, dict[str, str]]:
 REQUESTS: dict[str, Callable[[int, str], tuple[str, dict[str, str]]]] = {
     "twofold": _twofold,
     "other": _other,
+    "wrong": _wrong,
     "privacyidea": _privacyidea,
 }
-#: What an answer says if the code was accepted.
+#: What an answer says if the code was judged as it should be.
 ACCEPTED = (b'"verified":true', b'"status":true,"value":true')
+REFUSED = (b'"verified":false',)
 
 
 class Connection(asyncio.Protocol):
     """Sends the next request when the answer to the one before is complete and says what it should.
 
     `requests` come with the time at which each is due: whoever is late because the answer before was late began to wait
-    then.
+    then. Where the server closes the connection after each answer, the next request has another one.
     """
 
-    def __init__(self, requests: Iterator[tuple[float, bytes]], times: list[float]) -> None:
+    def __init__(
+        self, port: int, requests: Iterator[tuple[float, bytes]], times: list[float], signs: Sequence[bytes]
+    ) -> None:
+        self._port = port
         self._requests = requests
         self._times = times
+        self._signs = signs
+        self._is_last = False
         self._received = b""
         self._began = 0.0
         self._loop = asyncio.get_running_loop()
@@ -114,15 +126,24 @@ class Connection(asyncio.Protocol):
         if not separator or len(body) < _content_length(head):
             return
         self._times.append(time.perf_counter() - self._began)
-        if not any(sign in body.replace(b" ", b"") for sign in ACCEPTED):
+        if not any(sign in body.replace(b" ", b"") for sign in self._signs):
             self.done.set_exception(AssertionError(self._received.decode()))
             return
         self._received = b""
-        self.send_next()
+        self._is_last = b"\r\nconnection: close\r\n" in head.lower() + b"\r\n"
+        if not self._is_last:
+            self.send_next()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self.done.done():
+        if self._is_last and not self.done.done():
+            self._is_last = False
+            self._reopening = self._loop.create_task(self._open_another())
+        elif not self.done.done():
             self.done.set_exception(error or ConnectionError("the server closed a connection"))
+
+    async def _open_another(self) -> None:
+        await self._loop.create_connection(lambda: self, "127.0.0.1", self._port)
+        self.send_next()
 
 
 def _content_length(head: bytes) -> int:
@@ -136,11 +157,13 @@ def _when_due(prepared: list[bytes], per_s: int) -> Iterator[tuple[float, bytes]
         yield (began + n / per_s if per_s else 0.0), request
 
 
-async def _run(port: int, prepared: list[bytes], in_flight: int, per_s: int) -> tuple[float, list[float]]:
+async def _run(
+    port: int, prepared: list[bytes], in_flight: int, per_s: int, signs: Sequence[bytes]
+) -> tuple[float, list[float]]:
     loop, times = asyncio.get_running_loop(), list[float]()
     requests = _when_due(prepared, per_s)
     connections = [
-        (await loop.create_connection(lambda: Connection(requests, times), "127.0.0.1", port))[1]
+        (await loop.create_connection(lambda: Connection(port, requests, times, signs), "127.0.0.1", port))[1]
         for _ in range(in_flight)
     ]
     began = time.perf_counter()
@@ -159,7 +182,8 @@ def main(kind: str, accounts: int, key: str, stride: int) -> None:
         count, in_flight, per_s, port = map(int, line.split())
         answers = [phones.next_code(time.time()) for _ in range(count)]
         prepared = [_spell(port, *REQUESTS[kind](*answer), key) for answer in answers]
-        seconds, times = uvloop.run(_run(port, prepared, in_flight, per_s))
+        signs = REFUSED if kind == "wrong" else ACCEPTED
+        seconds, times = uvloop.run(_run(port, prepared, in_flight, per_s, signs))
         percentiles = [1000 * value for value in quantiles(times, n=100)]
         print(json.dumps(Result(count / seconds, percentiles[49], percentiles[98])), flush=True)
 

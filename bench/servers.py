@@ -62,13 +62,23 @@ def bare() -> Iterator[Server]:
 
 @contextmanager
 def tutorial(accounts: int) -> Iterator[Server]:
-    """Flask and pyotp under gunicorn: one worker that keeps connections, with the most threads that its manual advises
-    (four for each processor; with fewer it was slower here)."""
+    """Flask and pyotp under gunicorn, in one worker with threads."""
+    with gunicorn("bench.tutorial:app", {"ACCOUNTS": str(accounts)}) as server:
+        yield server
+
+
+@contextmanager
+def gunicorn(
+    application: str, environment: Mapping[str, str], *, workers: int = 1, has_threads: bool = True
+) -> Iterator[Server]:
+    """An application under gunicorn. Workers with threads keep connections and have the most threads that its manual
+    advises (four for each processor; with fewer the tutorial was slower here); the others answer one request after
+    the other, each over a connection of its own."""
     port = free_port()
-    threads = str(4 * (os.cpu_count() or 1))
-    command = [sys.executable, "-m", "gunicorn", "--workers", "1", "--threads", threads, "--log-level", "error"]
-    command += ["--worker-connections", "1000", "--keep-alive", "30", "--bind", f"127.0.0.1:{port}"]
-    with other([*command, "bench.tutorial:app"], port, {"ACCOUNTS": str(accounts)}) as server:
+    command = [sys.executable, "-m", "gunicorn", "--workers", str(workers), "--log-level", "error"]
+    if has_threads:
+        command += ["--threads", str(4 * (os.cpu_count() or 1)), "--worker-connections", "1000", "--keep-alive", "30"]
+    with other([*command, "--bind", f"127.0.0.1:{port}", application], port, environment) as server:
         yield server
 
 

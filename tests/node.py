@@ -1,13 +1,16 @@
-"""The npm package of `clients/js`, built for the tests that use it, and a folder as somebody has who installed it."""
+"""The npm package of `clients/js`, built for the tests that use it, and applications for Node that run on it."""
 
 import functools
-import json
 import os
+import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.conftest import find_program
+from tests.servers import Server
 
 PACKAGE = Path(__file__).parent.parent / "clients" / "js"
 SECONDS_MAX = 300
@@ -41,14 +44,35 @@ def build_package() -> Path:
     return PACKAGE
 
 
-def install(application: Path, folder: Path, **instead: str) -> Path:
-    """A copy of an application in a folder of its own, with the packages it depends on; `instead` names another
-    package for one of them. They are links: nothing is fetched."""
-    package = build_package()
-    (folder / "package.json").write_text((application / "package.json").read_text())
-    (folder / "app.js").write_text((application / "app.js").read_text())
-    (folder / "node_modules" / "@twofold").mkdir(parents=True)
-    for name in json.loads((application / "package.json").read_text())["dependencies"]:
-        target = package if name == "@twofold/client" else package / "node_modules" / instead.get(name, name)
-        (folder / "node_modules" / name).symlink_to(target)
-    return folder
+def link_packages(folder: Path, express: str) -> None:
+    """What the applications depend on, as if installed in this folder; `express` is `express4` or `express5`."""
+    modules = build_package() / "node_modules"
+    packages = {"express": modules / express, "@twofold/client": PACKAGE}
+    packages |= {name: modules / name for name in ("express-rate-limit", "express-session", "helmet")}
+    for name, package in packages.items():
+        link = folder / "node_modules" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(package)
+
+
+@contextmanager
+def serving(script: Path, server: Server, **environment: str) -> Iterator[str]:
+    """An application on a free port, with an API key of its own that names its address; the address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    url = f"http://localhost:{port}"
+    created = server.command("apikey", "create", "shop", "--origin", url)
+    assert created.returncode == 0, created.stderr
+    key = created.stdout.strip().splitlines()[-1]
+    known = {"PORT": port, "TWOFOLD_URL": f"http://localhost:{server.port}", "TWOFOLD_KEY": key, **environment}
+    process = subprocess.Popen(
+        [find_program("node"), script.name], cwd=script.parent, env=known, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "listening\n"
+        yield url
+    finally:
+        process.terminate()
+        process.communicate(timeout=SECONDS_MAX)

@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "sign_in": (f"{SHELL} directory passkeys sign_in_limits verifier", "msgspec"),
     "administration": (f"{SHELL} directory sign_in", "msgspec"),
     "mass_reset": (f"{SHELL} administration directory key_ports", "msgspec"),
-    "prompts": (f"{SHELL} directory", "msgspec"),
+    "prompts": (f"{SHELL} directory sign_in", "msgspec"),
     "networks": (SHELL, "msgspec"),
     "sign_in_limits": (f"{SHELL} networks", "msgspec"),
     "delivery": ("core ports", "msgspec"),

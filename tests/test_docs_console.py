@@ -66,10 +66,10 @@ def environment(home: Path) -> dict[str, str]:
 
 
 class Shell:
-    """One bash that keeps its variables from command to command."""
+    """One bash that keeps its variables from command to command; what pages say is served at `told` is at `url`."""
 
-    def __init__(self, folder: Path, url: str) -> None:
-        self._url = url
+    def __init__(self, folder: Path, url: str, told: str = SERVED_AT) -> None:
+        self._url, self._told = url, told
         self._process = subprocess.Popen(
             ["bash"], cwd=folder, env=environment(folder), text=True, bufsize=1,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -79,13 +79,13 @@ class Shell:
         """What the command prints; it must succeed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        command = command.replace(SERVED_AT, self._url)
+        command = command.replace(self._told, self._url)
         print(f"{command}\nprintf '\\n%s %s\\n' '{_END}' $?", file=self._process.stdin)
         printed = ""
         for line in self._process.stdout:
             if line.startswith(_END):
                 assert line.removeprefix(_END).strip() == "0", f"{command}\n{printed}"
-                return printed.replace(self._url, SERVED_AT)
+                return printed.replace(self._url, self._told)
             printed += line
         raise AssertionError(f"the shell ended: {command}\n{printed}")
 

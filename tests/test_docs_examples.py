@@ -13,9 +13,11 @@ import pytest
 from tests.test_docs import PAGES, ROOT, RUN_AS_A_WHOLE
 from tests.test_docs_console import FOLLOWED
 
+#: All that the site shows: those of `deploy/` are linked to.
+SHOWN = [*PAGES, *sorted((ROOT / "deploy").rglob("*.md"))]
 #: What a reader would type, save or send. Other blocks show what comes of it, or how another program is set up.
-EXAMPLES = {"bash", "console", "diff", "django", "html+django", "html+jinja", "http", "javascript", "jinja", "js", "jsx", "mjs",
-            "powershell", "py", "python", "sh", "shell", "sql", "ts", "tsx", "typescript"}  # fmt: skip
+EXAMPLES = {"bash", "console", "diff", "django", "html+django", "html+jinja", "http", "javascript", "jinja", "js",
+            "jsx", "mjs", "powershell", "py", "python", "sh", "shell", "sql", "ts", "tsx", "typescript"}  # fmt: skip
 OTHERS = {"caddyfile", "csv", "html", "ini", "json", "nginx", "text", "toml", "yaml"}
 
 _NOTE = r"<!-- (?P<kind>run by|not run|keep): (?P<what>[^\n]+?) -->\n"
@@ -57,7 +59,7 @@ def names_page(test: str, page: str) -> bool:
     return file.is_file() and Path(page).name in file.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", SHOWN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_example_is_run_or_says_why_not(page: Path) -> None:
     name, text = page.relative_to(ROOT).as_posix(), page.read_text(encoding="utf-8")
     found = [(f"{name}:{block.line}", find_fault(name, text, block)) for block in blocks(text)]

@@ -13,9 +13,9 @@ const fits = (password, kept) => timingSafeEqual(hash(String(password), kept.sub
 const passwords = { alice: hash("correct horse"), root: hash("correct horse") };
 const tokens = { "Bearer the-token-of-alice": "alice" };
 const resets = { "mailed-to-alice": "alice" };
+const kinds = { name: "autocomplete=username", password: "type=password autocomplete=current-password" };
 const form = (to, button, ...names) => `<form method="post" action="${to}">${names.map((name) =>
-  `<label>${name} <input name="${name}"${name === "password" ? " type=password autocomplete=current-password" : ""}></label>`)
-  .join("")}<button>${button}</button></form>`;
+  `<label>${name} <input name="${name}" ${kinds[name] ?? ""}></label>`).join("")}<button>${button}</button></form>`;
 const page = (body) => `<!doctype html><html lang="en"><title>Shop</title><link rel="icon" href="data:,">${body}</html>`;
 
 const app = express();

@@ -1,7 +1,6 @@
 """A Flask application with many doors, and a second factor behind each of them: `flask --app app run`."""
 
 import os
-import secrets
 
 from flask import Flask, abort, redirect, request, session
 from werkzeug.security import check_password_hash, generate_password_hash
@@ -9,7 +8,7 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from twofold.integrations.flask import SecondFactor, fresh
 
 app = Flask("Flask example")
-app.secret_key = secrets.token_bytes(32)
+app.secret_key = os.urandom(32)
 passwords = {name: generate_password_hash("correct horse") for name in ("alice", "root")}
 tokens, resets = {"Bearer the-token-of-alice": "alice"}, {"mailed-to-alice": "alice"}
 FORM = "<form method=post action=%s><input name=%s><input name=%s type=%s><button>%s</button></form>"
@@ -20,7 +19,7 @@ def whoever_is_there():  # by whatever door; behind "login as" the one who is re
 
 
 data = f"sqlite:///{os.environ.get('DATA_DIR', '.')}/twofold.db"
-SecondFactor(app, person=whoever_is_there, database=data, login_url="/", sign_out_url="/logout")
+SecondFactor(app, person=whoever_is_there, database=data, sign_out_url="/logout")
 
 
 def let_in(**whom):
@@ -28,16 +27,12 @@ def let_in(**whom):
     return redirect("/account")
 
 
-@app.get("/")
-def home():
-    return FORM % ("/login", "name", "password", "password", "Sign in")
-
-
-@app.post("/login")
+@app.route("/login", methods=["GET", "POST"])
 def login():
-    if not check_password_hash(passwords.get(request.form["name"], ""), request.form["password"]):
-        abort(403)
-    return let_in(name=request.form["name"])
+    if request.method == "GET":
+        return FORM % ("/login", "name", "password", "password", "Sign in")
+    name, password = request.form["name"], request.form["password"]
+    return let_in(name=name) if check_password_hash(passwords.get(name, ""), password) else abort(403)
 
 
 @app.post("/login-as/<name>")
@@ -55,12 +50,13 @@ def reset(link):
 @app.get("/logout")
 def log_out():
     session.clear()
-    return redirect("/")
+    return redirect("/login")
 
 
 @app.get("/account")
 def account():
-    return f"<h1>{session.get('name') or whoever_is_there()}</h1>" + FORM % ("/transfer", "to", "amount", "number", "Send")
+    name = session.get("name") or whoever_is_there() or abort(401)
+    return f"<h1>{name}</h1>" + FORM % ("/transfer", "to", "amount", "number", "Send")
 
 
 @app.post("/transfer")

@@ -39,7 +39,7 @@ def setup_2fa():
     secret = pyotp.random_base32()
     users[session["user"]]["secret"] = secret
     FILE.write_text(json.dumps(users))
-    return {"secret": secret, "uri": pyotp.TOTP(secret).provisioning_uri(session["user"], issuer_name="Acme")}
+    return {"secret": secret, "uri": pyotp.TOTP(secret).provisioning_uri(name=session["user"], issuer_name="Acme")}
 
 
 @app.post("/verify-2fa")

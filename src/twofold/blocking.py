@@ -33,7 +33,7 @@ class BlockingVerifier:
         self._find = find
         self._wait = wait
         self._close = close
-        self.passkeys = BlockingPasskeys(lambda: find().passkeys, wait)
+        self.passkeys: BlockingPasskeys = BlockingPasskeys(lambda: find().passkeys, wait)
 
     @classmethod
     def open(cls, database_url: str = "sqlite:///twofold.db", *, issuer: str = "Twofold") -> Self:

@@ -58,6 +58,31 @@ DEFAULT_URL = "http://localhost:8000"
 class Deployment:
     """Everything that belongs to one database, put together. End it with `close`."""
 
+    settings: Settings
+    store: Store
+    keyring: Keyring
+    clock: Clock
+    entropy: Entropy
+    public_url: str
+    #: Whose passkeys Twofold's own pages ask for; None where browsers make none.
+    relying_party: RelyingParty | None
+    receipts: KeyringReceipts
+    engine: Engine
+    verifier: Verifier
+    prompts: Prompts
+    networks: Networks
+    sign_in_limits: SignInLimits
+    sign_in: SignIn
+    administration: Administration
+    mass_reset: MassReset
+    applications: ApplicationKeys
+    inspection: Inspection
+    delivery: Delivery
+    node: ThisNode
+    key_audit: KeyAudit
+    rotation: Rotation
+    resealing: Resealing
+
     def __init__(
         self,
         settings: Settings,
@@ -71,20 +96,16 @@ class Deployment:
         policy: Policy = ANY_CREDENTIAL,
         role: str = "embedded",
     ) -> None:
-        self.settings = settings
-        self.store = store
-        self.keyring = keyring
-        self.clock = clock
-        self.entropy = entropy
-        self.public_url: str = public_url or settings.public_url or DEFAULT_URL
-        #: Whose passkeys Twofold's own pages ask for; None where browsers make none.
-        self.relying_party: RelyingParty | None = find_own(self.public_url)
-        self.receipts: KeyringReceipts = KeyringReceipts(keyring, self.public_url)
+        self.settings, self.store, self.keyring = settings, store, keyring
+        self.clock, self.entropy = clock, entropy
+        self.public_url = public_url or settings.public_url or DEFAULT_URL
+        self.relying_party = find_own(self.public_url)
+        self.receipts = KeyringReceipts(keyring, self.public_url)
         codec = Codec(keyring.mac_keys())
         store.use_codec(codec)
         self._pool = HashPool()
         is_strict = settings.profile == "strict"
-        self.engine: Engine = Engine(
+        self.engine = engine = Engine(
             accounts=store,
             limits=store,
             keys=keyring,
@@ -94,13 +115,12 @@ class Deployment:
             pool=self._pool,
             session_limits=STRICT_LIMITS if is_strict else DEFAULT_LIMITS,
         )
-        engine = self.engine
         credentials = Credentials(keyring, entropy, self._pool, issuer=settings.issuer, argon2=argon2)
         directory = Directory(engine, credentials, is_strict=is_strict, common_passwords=load_common_passwords())
         passkeys = Passkeys(
             engine, credentials, directory, receipts=self.receipts, claims=store, tickets=keyring, policy=policy
         )
-        self.verifier: Verifier = Verifier(
+        self.verifier = Verifier(
             engine,
             credentials,
             self.receipts,
@@ -109,19 +129,19 @@ class Deployment:
             is_strict=is_strict,
             on_close=self.close,
         )
-        self.prompts: Prompts = Prompts(engine, directory, tickets=keyring, receipts=self.receipts)
-        self.networks: Networks = Networks(store, engine)
-        self.sign_in_limits: SignInLimits = SignInLimits(engine, self.networks)
-        self.sign_in: SignIn = SignIn(engine, credentials, directory, store, self.sign_in_limits, passkeys=passkeys)
-        self.administration: Administration = Administration(engine, self.verifier.accounts, store, store)
-        self.mass_reset: MassReset = MassReset(engine, self.verifier.accounts, self.administration, codec, keyring.rows)
-        self.applications: ApplicationKeys = ApplicationKeys(store, keyring, engine)
-        self.inspection: Inspection = Inspection(store, codec, keyring)
-        self.delivery: Delivery = Delivery(store, LogSender(), clock)
-        self.node: ThisNode = ThisNode(keyring, store)
-        self.key_audit: KeyAudit = KeyAudit(engine, store, keyring.masters.trace, role=role, node=self.node.id)
-        self.rotation: Rotation = Rotation(keyring, self.node, self.key_audit.record)
-        self.resealing: Resealing = Resealing(engine, store, keyring)
+        self.prompts = Prompts(engine, directory, tickets=keyring, receipts=self.receipts)
+        self.networks = Networks(store, engine)
+        self.sign_in_limits = SignInLimits(engine, self.networks)
+        self.sign_in = SignIn(engine, credentials, directory, store, self.sign_in_limits, passkeys=passkeys)
+        self.administration = Administration(engine, self.verifier.accounts, store, store)
+        self.mass_reset = MassReset(engine, self.verifier.accounts, self.administration, codec, keyring.rows)
+        self.applications = ApplicationKeys(store, keyring, engine)
+        self.inspection = Inspection(store, codec, keyring)
+        self.delivery = Delivery(store, LogSender(), clock)
+        self.node = ThisNode(keyring, store)
+        self.key_audit = KeyAudit(engine, store, keyring.masters.trace, role=role, node=self.node.id)
+        self.rotation = Rotation(keyring, self.node, self.key_audit.record)
+        self.resealing = Resealing(engine, store, keyring)
         self._upkeep = AsyncExitStack()
 
     async def begin_upkeep(self) -> None:

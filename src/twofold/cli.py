@@ -16,6 +16,7 @@ from twofold.commands.account import account
 from twofold.commands.apikey import apikey
 from twofold.commands.audit import audit
 from twofold.commands.backup import backup, restore
+from twofold.commands.check import check
 from twofold.commands.doctor import doctor
 from twofold.commands.importing import import_file
 from twofold.commands.keys import keys
@@ -70,5 +71,5 @@ async def _new_setup_link(deployment: Deployment) -> str:
     return await new_link(deployment.store, deployment.keyring, deployment.clock, deployment.entropy, url)
 
 
-for _command in (account, apikey, keys, audit, backup, restore, migrate_store, doctor, import_file):
+for _command in (account, apikey, keys, audit, backup, restore, migrate_store, doctor, check, import_file):
     main.add_command(_command)

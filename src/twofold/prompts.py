@@ -20,7 +20,7 @@ from twofold.core.ticket import Ticket
 from twofold.core.verdict import check_purpose
 from twofold.directory import Directory
 from twofold.engine import Caller, Engine
-from twofold.errors import InvalidInput, Refused
+from twofold.errors import Busy, InvalidInput, Refused
 from twofold.ports import Application, Receipts, Tickets
 from twofold.sign_in import Guest
 
@@ -107,14 +107,18 @@ class Prompts:
             return core.open_prompt(account, ticket, call)
 
         caller = Caller(ticket.application, context=guest.context)
-        return cast(Done, await self._engine.decide(ticket.account_id, decide, caller))
+        try:
+            return cast(Done, await self._engine.decide(ticket.account_id, decide, caller))
+        except Busy:
+            # Nothing was done, and the person is told to try again.
+            await self._engine.limits.take_back(key, ticket.issued_at)
+            raise
 
     async def finish(self, ticket: Ticket, caller: Caller) -> str:
         """The code with which the person goes back; the session is over. Raises `SessionEnded`."""
-        nonce = self._engine.entropy.bytes(NONCE_BYTES)
 
         def decide(account: Account | None, call: Call) -> Decision:
-            code, decision = core.finish_prompt(account, ticket, call, nonce=nonce)
+            code, decision = core.finish_prompt(account, ticket, call)
             return msgspec.structs.replace(decision, outcome=Asked(self._tickets.issue_ticket(code)))
 
         asked = await self._engine.decide(ticket.account_id, decide, caller)

@@ -208,11 +208,12 @@ class SignIn:
 
         return cast(Done, await self._engine.decide(bearer.session.account_id, decide, caller))
 
-    async def use_grant(self, bearer: Bearer) -> Done:
-        """Use up what the session was granted, for one act. Raises `Refused("step_up_required")`, `SessionEnded`."""
+    async def use_grant(self, bearer: Bearer, *, ttl_s: int) -> Done:
+        """Use up what the session was granted for `ttl_s`, for one act. Raises `Refused("step_up_required")`,
+        `SessionEnded`."""
 
         def decide(account: Account | None, call: Call) -> Decision:
-            return sign_in.use_grant(account, bearer.session, call)
+            return sign_in.use_grant(account, bearer.session, call, ttl_s=ttl_s)
 
         caller = Caller(f"{PAGES}:{bearer.session.id}")
         return cast(Done, await self._engine.decide(bearer.session.account_id, decide, caller))

@@ -20,7 +20,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
     with running(folder / "data", test_clock=str(clock.path)) as server:
         yield {
             "TWOFOLD_URL": f"http://localhost:{server.port}",
-            "TWOFOLD_KEY": create_key(server, "verify,enroll", "--return-to", "http://localhost/back"),
+            "TWOFOLD_KEY": create_key(server, "verify,enroll", "--return-to", "http://localhost/2fa/back"),
             "TWOFOLD_ADMIN_KEY": create_key(server, "admin"),
             "TWOFOLD_NOW_S": str(clock.now_s),
         }

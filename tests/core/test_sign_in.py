@@ -29,7 +29,15 @@ from twofold.core.enrollment import (
 from twofold.core.factor import read_answer
 from twofold.core.management import record_event, set_password
 from twofold.core.session import ENROLLMENT_GRANT_TTL_S
-from twofold.core.sign_in import ENROLL, STRICT_LIMITS, Bearer, end_sessions
+from twofold.core.sign_in import (
+    ENROLL,
+    STRICT_LIMITS,
+    Bearer,
+    Vouched,
+    begin_vouched,
+    end_sessions,
+    use_grant,
+)
 from twofold.errors import Refused, SessionEnded
 
 
@@ -53,6 +61,57 @@ def level(browser: Browser) -> str:
 
 
 # Steps.
+
+
+def test_a_session_that_another_application_vouches_for_is_tied_to_its_login() -> None:
+    ledger, _ = Ledger.with_totp()
+    browser = Browser(ledger)
+
+    def vouch(account: Account | None, call: Call) -> Decision:
+        return begin_vouched(account, Vouched("alice", "bond of this login"), call, next_path="/-/orders")
+
+    assert isinstance(browser.follow(ledger.commit(vouch)), Done)
+    assert browser.session is not None
+    assert (level(browser), browser.session.bond, browser.session.next) == (
+        "pending",
+        "bond of this login",
+        "/-/orders",
+    )
+    assert ledger.kinds[-1] == "sign_in.vouched"
+    ledger.record("disabled")
+    with pytest.raises(Refused, match="disabled"):
+        ledger.commit(vouch)
+
+
+def test_somebody_new_who_is_vouched_for_gets_an_account_and_is_led_to_enroll() -> None:
+    ledger = Ledger("bob")
+    browser = Browser(ledger)
+    browser.follow(ledger.commit(lambda account, call: begin_vouched(account, Vouched("bob", "b"), call)))
+    assert level(browser) == "enrolling"
+    assert ledger.kinds == ["account.added", "sign_in.vouched"]
+
+
+def test_a_proof_for_one_act_is_granted_until_the_next_and_used_up_once() -> None:
+    browser, phone = signed_in()
+    ledger = browser.ledger
+    browser.prove(ledger.next_code(phone), "fresh:code:transfer")
+    session = browser.session
+    assert session is not None
+    assert session.granted == "fresh:code:transfer"
+
+    def use(account: Account | None, call: Call) -> Decision:
+        return use_grant(account, session, call, ttl_s=300)
+
+    assert ledger.commit(use) == Done()
+    with pytest.raises(Refused) as refused:
+        ledger.commit(use)
+    assert refused.value.code == "step_up_required"
+    browser.prove(ledger.next_code(phone), "fresh:code:other")
+    assert browser.session is not None
+    assert browser.session.granted == "fresh:code:other"
+    ledger.record("signed_out_everywhere")
+    with pytest.raises(SessionEnded):
+        ledger.commit(use)
 
 
 def test_a_right_password_opens_a_pending_session_and_a_right_code_makes_it_full() -> None:

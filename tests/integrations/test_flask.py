@@ -287,6 +287,22 @@ class TestOneLogin:
         assert outcomes[1]["reason"] == "code_already_used"
 
 
+    def test_somebody_who_guesses_elsewhere_does_not_keep_a_known_browser_out(self, shop: Shop) -> None:
+        shop.kit.enroll("alice")
+        browser, guesser = shop.browser(), shop.browser()
+        sign_in(shop, browser)
+        browser.get("/sign-out")
+        for _ in range(12):
+            knock(guesser, "/login")
+            answer = guesser.post("/2fa/verify", json={"code": "000000"})
+            shop.kit.clock.advance(60)
+        assert answer.status_code == HTTPStatus.TOO_MANY_REQUESTS
+        assert answer.json is not None
+        assert "known_browser" in answer.json["ways"]
+        sign_in(shop, browser)
+        assert browser.get("/account", headers=JSON).status_code == HTTPStatus.OK
+
+
 class TestPages:
     def test_pages_are_under_the_prefix_alone(self, shop: Shop) -> None:
         shop.kit.enroll("alice")
@@ -377,6 +393,16 @@ class TestPages:
         style = re.search(r'href="(/2fa/static/embedded\.css[^"]*)"', text(page))
         assert style is not None
         assert browser.get(style[1]).status_code == HTTPStatus.OK
+        second_factor.close()
+
+    def test_the_pages_bear_the_name_and_the_picture_of_the_application(self, kit: Kit) -> None:
+        app, second_factor, _ = make_app(issuer="Tea & Co", logo="/static/logo.svg")
+        kit.enroll("alice")
+        browser = Shop(app, second_factor, [], kit).browser()
+        knock(browser)
+        page = text(browser.get("/2fa/sign-in/code", headers=PAGE))
+        assert '<img class="logo" src="/static/logo.svg" alt="">' in page
+        assert "Tea &amp; Co" in page
         second_factor.close()
 
     def test_the_application_under_a_root_of_its_own(self, shop: Shop) -> None:

@@ -272,17 +272,21 @@ class TestRedeeming:
             {"code_verifier": ""},
             {"binding": "c2Vzc2lvbi0y"},
             {"binding": ""},
-            {"code": ""},
-            {"code": "x"},
-            {"code": "ticket-00000000.AAAA"},
+            {"binding": "\u00e4"},
         ],
     )
-    async def test_a_mismatch_is_refused_and_consumes_nothing(self, server: Server, change: dict[str, str]) -> None:
+    async def test_without_verifier_and_binding_of_the_session_that_asked_it_is_void(
+        self, server: Server, change: dict[str, str]
+    ) -> None:
+        """It came back in another browser. Whoever asked for it must not get at it there."""
         await server.add()
         shop = await Asker.open(server)
         code = await Answerer(server).answer(await shop.ask())
-        assert_problem(await shop.redeem(**{"code": code, **change}), 403, "prompt_mismatch")
-        assert (await shop.redeem(code)).status_code == 200
+        assert_problem(await shop.redeem(code, **change), 403, "prompt_mismatch")
+        assert_problem(await shop.redeem(code), 409, "prompt_used")
+        *_, last = await server.deployment.verifier.accounts.events("alice")
+        assert last.kind == "prompt.refused"
+        assert (await shop.redeem(await Answerer(server).answer(await shop.ask()))).status_code == 200
 
     async def test_another_application_cannot_redeem_it(self, server: Server) -> None:
         await server.add()
@@ -300,7 +304,9 @@ class TestRedeeming:
             flipped = "A" if code[position] != "A" else "B"
             forged = code[:position] + flipped + code[position + 1 :]
             assert_problem(await shop.redeem(forged), 403, "prompt_mismatch")
-        assert_problem(await shop.redeem(link.rpartition("/")[2]), 403, "prompt_mismatch")
+        for none in ("", "x", "ticket-00000000.AAAA", "\u00e4", link.rpartition("/")[2]):
+            assert_problem(await shop.redeem(none), 403, "prompt_mismatch")
+        assert (await shop.redeem(code)).status_code == 200
         asked = await server.post("challenges/answer", {"challenge": code, "credential": CREDENTIAL}, key=shop.key)
         assert_problem(asked, 422, "invalid")
 

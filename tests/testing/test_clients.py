@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from flask import Flask, request, session
 from starlette.applications import Starlette
@@ -32,7 +33,7 @@ class OfFlask:
     def __init__(self) -> None:
         app = Flask("acme")
         app.secret_key = "secret"
-        self.gate = for_flask.SecondFactor(app, person=lambda: session.get("name"))
+        self.gate = for_flask.SecondFactor(app, person=lambda: request.headers.get("x-user") or session.get("name"))
 
         @app.post("/login")
         def login() -> str:
@@ -54,6 +55,11 @@ class OfFlask:
 
 class OfStarlette:
     def __init__(self, base_url: str = "http://localhost") -> None:
+        self.client = TestClient(self.make(), base_url=base_url)
+        self.client.__enter__()
+
+    @staticmethod
+    def make() -> Starlette:
         async def login(request: Request) -> PlainTextResponse:
             request.session["name"] = (await request.form())["name"]
             return PlainTextResponse("hello")
@@ -73,9 +79,8 @@ class OfStarlette:
             ],
             middleware=[Middleware(SessionMiddleware, secret_key="secret")],
         )
-        for_starlette.SecondFactor(app, person=lambda request: request.session.get("name"))
-        self.client = TestClient(app, base_url=base_url)
-        self.client.__enter__()
+        for_starlette.SecondFactor(app, person=lambda of: of.headers.get("x-user") or of.session.get("name"))
+        return app
 
     def close(self) -> None:
         self.client.__exit__(None, None, None)
@@ -109,6 +114,15 @@ def test_a_passkey_does_too_and_one_act_takes_it_once_more(application: OfFlask 
     assert (client.post("/transfer").status_code, client.post("/transfer").status_code) == (200, 403)
 
 
+def test_a_program_with_a_token_passes_it_with_its_headers(application: OfFlask | OfStarlette, kit: Kit) -> None:
+    client, headers = application.client, {"authorization": "Bearer token", "x-user": "alice"}
+    kit.enroll("alice")
+    assert client.get("/account", headers=headers).status_code == 403
+    kit.pass_second_step(client, "alice", headers=headers)
+    assert client.get("/account", headers=headers).status_code == 200
+    assert client.get("/account", headers={**headers, "authorization": "Bearer other"}).status_code == 403
+
+
 def test_the_session_ends_when_the_clock_says_so(application: OfFlask | OfStarlette, kit: Kit) -> None:
     client = application.client
     kit.enroll("alice")
@@ -129,6 +143,16 @@ def test_what_is_refused_is_told(application: OfFlask | OfStarlette, kit: Kit) -
     kit.enroll("bob")
     with pytest.raises(AssertionError, match="second factor of bob was refused: wrong_code"):
         kit.pass_second_step(client, "bob")
+
+
+async def test_with_an_asynchronous_client_it_is_one_line_as_well(kit: Kit) -> None:
+    app = OfStarlette.make()
+    kit.enroll("alice")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+        await client.post("/login", data={"name": "alice"})
+        assert (await client.get("/account")).status_code == 403
+        await client.post("/2fa/verify", json={"code": kit.next_code("alice")})
+        assert (await client.get("/account")).status_code == 200
 
 
 def test_under_another_name_than_localhost_it_says_what_to_do(kit: Kit) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pyotp
 import pytest
 
-from twofold import BlockingVerifier, ConfigurationError, Refused, Rejected, Verified, Verifier
+from twofold import BlockingVerifier, ConfigurationError, Refused, Rejected, RelyingParty, Verified, Verifier
 from twofold import bootstrap as the_bootstrap
 from twofold.config import Settings
 from twofold.crypto.argon2 import ONLY_FOR_TESTING
 from twofold.factors.recovery_codes import RecoveryCodes
-from twofold.testing import Kit, NoCode, open_kit
+from twofold.testing import Kit, NoCode, SoftwareAuthenticator, open_kit
 
 START_S = 1_767_225_600
 
@@ -137,6 +137,17 @@ def test_who_has_no_app_has_no_code(kit: Kit) -> None:
     kit.verifier.revoke("alice", authenticator_id)
     with pytest.raises(NoCode, match="`enroll` adds one"):
         kit.current_code("alice")
+
+
+def test_a_passkey_that_is_refused_is_told(kit: Kit) -> None:
+    class Stolen(SoftwareAuthenticator):
+        def client_data(self, ceremony: str, challenge: str, origin: str) -> bytes:
+            return super().client_data(ceremony, challenge, "https://example.com.evil")
+
+    example = RelyingParty("example.com", ("https://example.com",))
+    with pytest.raises(AssertionError, match=r"the enrollment was refused: .*wrong_origin"):
+        kit.enroll_passkey("alice", Stolen(), example)
+    assert kit.enroll_passkey("alice", SoftwareAuthenticator(), example).factor == "webauthn"
 
 
 def test_recovery_codes_let_in(kit: Kit) -> None:

@@ -110,6 +110,9 @@ def test_an_application_that_calls_a_server_has_one(pytester: pytest.Pytester) -
             body = {"code": twofold_kit.current_code("alice")}
             assert call(twofold_server, "/accounts/alice/verify", body)["verified"]
             assert call(twofold_server, "/accounts/alice/verify", body)["reason"] == "code_already_used"
+            twofold_kit.clock.advance(365 * 86_400)
+            body = {"code": twofold_kit.current_code("alice")}
+            assert call(twofold_server, "/accounts/alice/verify", body)["verified"]
 
         def test_an_enrollment(twofold_server, twofold_kit):
             twofold_kit.enroll("bob")

@@ -10,14 +10,16 @@ import { Refused, TwofoldError } from "./errors.js";
 import { Accounts } from "./express/accounts.js";
 import { html } from "./express/html.js";
 import {
-  type Fields, type Handler, type Next, Problem, type Request,
+  FORM, type Fields, type Handler, type Next, Problem, type Request,
   flatten, isForeign, isReading, mediaType, readBody, redirect, sendJson, wantsHtml,
 } from "./express/http.js";
-import { FRESH, PROOF_FIELDS, isTrouble, judge, readAnswer } from "./express/judging.js";
+import { FRESH, PROOF_FIELDS, type Trouble, isTrouble, judge, readAnswer } from "./express/judging.js";
 import { type Options, complete } from "./express/options.js";
-import { actionOf, serve, show, showProof } from "./express/routes.js";
+import { sendToPrompt } from "./express/prompts.js";
+import { actionOf, serve, showProof } from "./express/routes.js";
 import type { Sentences } from "./express/sentences.js";
-import { type Closed, Visit, digest } from "./express/visit.js";
+import { show } from "./express/showing.js";
+import { type Closed, type Proof, Visit, digest } from "./express/visit.js";
 
 export type { Handler, Options, Request };
 export type { Person } from "./express/options.js";
@@ -73,51 +75,59 @@ export function secondFactor<R extends Request>(options: Options<R>): SecondFact
       const closed = await visit.closed(true);
       if (closed) return turnAway(visit, closed);
       if (visit.request.method === "OPTIONS") return next();
-      const isOpen = isReading(visit.request) ? await mayLook(visit, minutes, atLeast) : await mayAct(visit, atLeast);
+      const demand = { minutes, atLeast };
+      const isOpen = isReading(visit.request) ? await mayLook(visit, demand) : await mayAct(visit, demand);
       if (isOpen) next();
     }),
   });
 }
 
 /** Whether a young proof is there; else the way to give one is answered. */
-async function mayLook(visit: Visit, minutes: number, atLeast: string): Promise<boolean> {
-  const { request, response } = visit;
-  const proof = visit.proof(actionOf(request.originalUrl));
-  if (proof && Date.now() - proof.at < minutes * 60_000 && isEnough(proof.factor, atLeast)) return true;
-  const url = `${visit.base}/fresh?at=${atLeast}&next=${encodeURIComponent(request.originalUrl)}`;
-  if (wantsHtml(request)) redirect(response, url);
-  else refuse(visit, actionOf(request.originalUrl), url);
+async function mayLook(visit: Visit, demand: Required<Fresh>): Promise<boolean> {
+  const action = actionOf(visit.request.originalUrl);
+  if (isEnough(visit.proof(action), demand)) return true;
+  if (wantsHtml(visit.request)) redirect(visit.response, freshUrl(visit, demand));
+  else refuse(visit, action, demand);
   return false;
 }
 
 /** Whether a proof came with the request, or waits for it and is used up here; else it is asked for. */
-async function mayAct(visit: Visit, atLeast: string): Promise<boolean> {
+async function mayAct(visit: Visit, demand: Required<Fresh>): Promise<boolean> {
   const { request } = visit;
   if (isForeign(request)) throw new Problem(403, "foreign", "another site sent this");
   const body = await readBody(request);
   const answered = body && readAnswer(body);
   for (const name of PROOF_FIELDS) delete body?.[name];
   const action = describe(request, body);
-  const ended = answered && (await judge(visit, answered, FRESH, action, atLeast));
+  const ended = answered && (await judge(visit, answered, FRESH, action, demand.atLeast));
   // The code or the challenge is used up with that: the same request again is asked anew.
   if (ended && !isTrouble(ended)) return true;
-  if (!ended && ((await useUp(visit, action, atLeast)) || (await useUp(visit, actionOf(request.originalUrl), atLeast)))) return true;
-  const isForm = mediaType(request) === "application/x-www-form-urlencoded" || body === undefined;
-  if (wantsHtml(request) && body && isForm) {
-    const found = ended ?? { status: 403, code: "", words: [], retryAfter: undefined, ways: [] };
-    await showProof(visit, action, request.originalUrl, flatten(body), atLeast, found);
-  } else {
-    refuse(visit, action, `${visit.base}/fresh?at=${atLeast}&next=${encodeURIComponent(request.originalUrl)}`);
+  for (const proven of ended ? [] : [action, actionOf(request.originalUrl)]) {
+    if (await useUp(visit, proven, demand)) return true;
   }
+  if (!wantsHtml(request)) refuse(visit, action, demand);
+  // A file, or whatever else is no form, cannot be kept.
+  else if (!body || mediaType(request) !== FORM) redirect(visit.response, freshUrl(visit, demand));
+  else await askFor(visit, action, flatten(body), demand, ended);
   return false;
 }
 
+/** Keep the form until the proof for it comes. */
+async function askFor(
+  visit: Visit, action: string, fields: [string, string][], { atLeast }: Required<Fresh>, found?: Trouble,
+): Promise<void> {
+  const to = visit.request.originalUrl;
+  if (visit.settings.returnTo && !found) {
+    return sendToPrompt(visit, { purpose: FRESH, action, next: "/", atLeast, form: { to, fields } });
+  }
+  const unproven = { status: 403, code: "", words: [], retryAfter: undefined, ways: [] };
+  await showProof(visit, action, to, fields, atLeast, found ?? unproven);
+}
+
 /** Use the receipt of a proof up at Twofold: of two requests that race for it one wins. */
-async function useUp(visit: Visit, action: string, atLeast: string): Promise<boolean> {
-  const proof = visit.proof(action);
-  if (proof?.receipt === undefined || !isEnough(proof.factor, atLeast)) return false;
-  const { receipt, ...seen } = proof;
-  visit.keepProof(action, seen);
+async function useUp(visit: Visit, action: string, demand: Required<Fresh>): Promise<boolean> {
+  const receipt = isEnough(visit.proof(action), demand) ? visit.takeReceipt(action) : null;
+  if (receipt === null) return false;
   try {
     const asked = { receipt, purpose: FRESH, binding: visit.bind(action) };
     const { account_id } = await visit.settings.client.redeemReceipt(asked);
@@ -128,7 +138,13 @@ async function useUp(visit: Visit, action: string, atLeast: string): Promise<boo
   }
 }
 
-const isEnough = (factor: string, atLeast: string): boolean => atLeast !== "passkey" || factor === "webauthn";
+function isEnough(proof: Proof | undefined, { minutes, atLeast }: Required<Fresh>): boolean {
+  if (!proof || Date.now() - proof.at >= minutes * 60_000) return false;
+  return atLeast !== "passkey" || proof.factor === "webauthn";
+}
+
+const freshUrl = (visit: Visit, { atLeast }: Required<Fresh>): string =>
+  `${visit.base}/fresh?at=${atLeast}&next=${encodeURIComponent(visit.request.originalUrl)}`;
 
 /** What is done, to the last field: a proof for it is none for anything else. */
 function describe(request: Request, body: Fields | undefined): string {
@@ -136,7 +152,8 @@ function describe(request: Request, body: Fields | undefined): string {
   return `${request.method} ${request.originalUrl} ${digest(JSON.stringify(content))}`;
 }
 
-function refuse(visit: Visit, action: string, url: string): void {
+function refuse(visit: Visit, action: string, demand: Required<Fresh>): void {
+  const url = freshUrl(visit, demand);
   const detail = `prove it: POST {"code", "action"} to ${visit.base}/verify, then send this again`;
   sendJson(visit.response, 403, { title: "Forbidden", status: 403, code: "step_up_required", detail, action, url });
 }

@@ -143,6 +143,16 @@ export class Twofold {
     return this.#call("redeem_receipt", [], { body, ...options });
   }
 
+  /** Have a person asked on Twofold's own pages: send her browser to `url`. */
+  openPrompt(body: Body<"open_prompt">, options?: CallOptions): Promise<Answer<"open_prompt">> {
+    return this.#call("open_prompt", [], { body, ...options });
+  }
+
+  /** What came of a prompt, by the code that the browser brought back: compare `account_id` with whom you mean. */
+  redeemPrompt(body: Body<"redeem_prompt">, options?: CallOptions): Promise<Answer<"redeem_prompt">> {
+    return this.#call("redeem_prompt", [], { body, ...options });
+  }
+
   async #call<N extends Name>(name: N, ids: string[], call: Call<N>): Promise<Answer<N>> {
     const [method, template] = OPERATIONS[name];
     const url = new URL(fill(template, ids), this.#origin);

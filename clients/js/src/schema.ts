@@ -29,7 +29,7 @@ export interface ContextBody {
   browser?: string | null;
 }
 
-/** The answer was right. `receipt` is null unless a purpose or a binding was sent. `user_verified`, with a passkey only: it made sure by finger, face or PIN who its user is, and was two factors in one. `account_id`, with the answer to a challenge only: whom it was asked for. Compare it with whom you mean to let in. `reenroll_by`, after a reset: this authenticator stops then; lead the person to enroll a new one. */
+/** The answer was right. `receipt` is null unless a purpose or a binding was sent. `user_verified`, with a passkey only: it made sure by finger, face or PIN who its user is, and was two factors in one. `account_id`, with the answer to a challenge or a prompt only: whom it was asked for. Compare it with whom you mean to let in. `enrolled`, with a prompt only: whether the authenticator was set up in it. `reenroll_by`, after a reset: this authenticator stops then; lead the person to enroll a new one. */
 export interface VerifiedAnswer {
   verified: true;
   factor: string;
@@ -39,6 +39,7 @@ export interface VerifiedAnswer {
   recovery_codes_left?: number;
   user_verified?: boolean;
   account_id?: string;
+  enrolled?: boolean;
   reenroll_by?: string;
 }
 
@@ -215,6 +216,31 @@ export interface RedeemedAnswer {
   binding: string | null;
 }
 
+/** A person to be asked on Twofold's own pages, by her browser. `return_to` is exactly one of the addresses that the application was registered with; `code_challenge` (RFC 7636) and `binding` belong to one session of that browser. */
+export interface PromptBody {
+  account: string;
+  return_to: string;
+  binding: string;
+  /** base64url(SHA-256(code_verifier)), without padding. */ code_challenge: string;
+  code_challenge_method?: "S256";
+  /** Comes back with the answer as it is. */ state?: string | null;
+  purpose?: string | null;
+  /** Whoever has no second factor may set one up (needs the scope enroll, too). */ enroll?: boolean;
+}
+
+/** Send the person's browser to `url`, before `expires_at`. The first browser that opens it gets the prompt. */
+export interface PromptAnswer {
+  url: string;
+  expires_at: string;
+}
+
+/** The code with which somebody came back from a prompt, with what only this application and that browser's session have. */
+export interface RedeemPromptBody {
+  code: string;
+  code_verifier: string;
+  binding: string;
+}
+
 /** What each call takes and answers. */
 export interface Operations {
   verify: { body: VerifyBody; query: {  }; answer: VerifiedAnswer | RejectedAnswer };
@@ -231,6 +257,8 @@ export interface Operations {
   open_challenge: { body: ChallengeBody; query: {  }; answer: ChallengeAnswer };
   answer_challenge: { body: ChallengeAnswerBody; query: {  }; answer: VerifiedAnswer | RejectedAnswer };
   redeem_receipt: { body: RedeemBody; query: {  }; answer: RedeemedAnswer };
+  open_prompt: { body: PromptBody; query: {  }; answer: PromptAnswer };
+  redeem_prompt: { body: RedeemPromptBody; query: {  }; answer: VerifiedAnswer };
 }
 
 /** Where each call goes. */
@@ -249,4 +277,6 @@ export const OPERATIONS = {
   open_challenge: ["POST", "/api/v1/accounts/{id}/challenges"],
   answer_challenge: ["POST", "/api/v1/challenges/answer"],
   redeem_receipt: ["POST", "/api/v1/receipts/redeem"],
+  open_prompt: ["POST", "/api/v1/prompts"],
+  redeem_prompt: ["POST", "/api/v1/prompts/redeem"],
 } as const satisfies { [name in keyof Operations]: readonly [string, string] };

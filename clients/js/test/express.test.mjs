@@ -8,6 +8,7 @@ import { Twofold } from "@twofold/client";
 import { Phone, Visitor, admin, client, enrolled, listen, newPerson, options } from "./kit.mjs";
 import { shop } from "./shop.mjs";
 
+const RETURN_TO = "http://localhost/2fa/back";
 const CHALLENGE = /Show that it is you/;
 
 for (const [name, express] of Object.entries({ "Express 4": express4, "Express 5": express5 })) {
@@ -349,6 +350,36 @@ for (const [name, express] of Object.entries({ "Express 4": express4, "Express 5
       assert.match((await pass(visitor, phone)).text, /Account of/);
     });
 
+    test("Twofold's own pages take the place of these", async (t) => {
+      const { visitor, id, phone } = await arrive(t, { door: null, returnTo: RETURN_TO });
+      const away = await visitor.get(`/magic/${id}`);
+      assert.match(away.headers.get("refresh"), /^0; url=http/);
+      const back = await answerPrompt(away, phone);
+      const thief = new Visitor(visitor.url, { "connect.sid": visitor.cookies["connect.sid"] });
+      assert.match((await thief.get("/account")).headers.get("refresh"), /prompt/);
+      assert.match((await visitor.get(back)).text, /Account of/);
+
+      // The form is held up, and sent by the person who is back.
+      const held = await visitor.post("/transfer", { amount: "5" });
+      const proven = await visitor.get(await answerPrompt(held, phone));
+      assert.match(proven.text, /POST \/transfer/);
+      assert.equal((await visitor.post("/transfer", proven.fields)).text, "Sent 5");
+      assert.match((await visitor.post("/transfer", proven.fields)).headers.get("refresh"), /prompt/);
+    });
+
+    test("the code of a prompt counts where it was asked for, once", async (t) => {
+      const { visitor, id, phone } = await arrive(t, { door: null, returnTo: RETURN_TO });
+      const back = await answerPrompt(await visitor.get(`/magic/${id}`), phone);
+      const thief = new Visitor(visitor.url, { "connect.sid": visitor.cookies["connect.sid"] });
+      const taken = await thief.get(back);
+      assert.equal(taken.status, 403);
+      assert.match(taken.text, /belongs elsewhere/);
+      // It was handed in there, so it is void.
+      assert.doesNotMatch((await visitor.get(back)).text, /Account of/);
+      assert.match((await visitor.get("/account")).headers.get("refresh"), /prompt/);
+      assert.match((await visitor.get("/2fa/back?error=access_denied")).text, /Nothing has happened/);
+    });
+
     test("a recovery code is taken where a code is", async (t) => {
       const { visitor, id } = await arrive(t);
       const { recovery_codes: [code] } = await admin.renewRecoveryCodes(id);
@@ -386,6 +417,17 @@ for (const [name, express] of Object.entries({ "Express 4": express4, "Express 5
       assert.equal(large.status, 413);
     });
   });
+}
+
+/** Show the app on Twofold's own pages; the path by which the browser comes back. */
+async function answerPrompt(away, phone) {
+  const url = new URL(/url=(.+)/.exec(away.headers.get("refresh"))[1]);
+  const there = new Visitor(url.origin);
+  const asked = await there.get(url.pathname);
+  const action = /<form[^>]*action="([^"]+)"(?:(?!<\/form>)[^])*name="code"/.exec(asked.text)[1];
+  const done = await there.post(action, { ...asked.fields, code: phone.code() }, { headers: { origin: url.origin }, stay: RETURN_TO });
+  const back = new URL(done.location);
+  return back.pathname + back.search;
 }
 
 function secretOn({ text }) {

@@ -88,7 +88,8 @@ class Throttle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """An account; never a secret. `state` is `empty`, `active`, `disabled` or `unavailable`."""
+    """An account; never a secret. `state` is `empty`, `active`, `disabled` or `unavailable`. `epoch` is that of its
+    receipts: under another one, whatever was in force before is void."""
 
     id: str
     display_name: str
@@ -96,6 +97,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     authenticators: tuple[Authenticator, ...]
     recovery_codes_left: int
     throttle: Throttle
+    epoch: str
 
 
 class AccountPage(msgspec.Struct, frozen=True, kw_only=True):

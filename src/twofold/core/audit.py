@@ -63,6 +63,7 @@ EventKind = Literal[
     "prompt.answered",
     "prompt.canceled",
     "prompt.redeemed",
+    "prompt.refused",
     "sign_in.sprayed",
     "network.blocked",
     "network.lifted",

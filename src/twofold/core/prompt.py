@@ -26,8 +26,8 @@ import msgspec
 from twofold.core.account import Account, epoch_claim, without_expired
 from twofold.core.attempt import Call
 from twofold.core.audit import Event
-from twofold.core.clock import MICROS_PER_S
-from twofold.core.decision import Decision, Done, Effect, EndSessions, OpenSession, Verified
+from twofold.core.clock import CLOCK_SKEW_S, MICROS_PER_S
+from twofold.core.decision import Decision, Done, EndSessions, OpenSession, Refusal, Verified
 from twofold.core.session import PENDING_TTL_S, Session, Strength
 from twofold.core.sign_in import begin_session
 from twofold.core.step_up import is_active
@@ -142,11 +142,14 @@ def open_prompt(account: Account | None, ticket: Ticket, call: Call) -> Decision
     _check_answerable(account, prompt)
     decision = Decision(Done(), account, (call.event("prompt.opened", purpose=ticket.purpose or None),))
     begun = begin_session(decision, Done(), account, call, bond=bond_of(ticket))
+    (opening,) = begun.effects
+    assert isinstance(opening, OpenSession)  # noqa: S101 - that is what begins
     last = (ticket.issued_at + PROMPT_TTL_S) * MICROS_PER_S
-    return msgspec.structs.replace(begun, effects=tuple(_end_by(effect, last) for effect in begun.effects))
+    session = msgspec.structs.replace(opening.session, expires_at=min(opening.session.expires_at, last))
+    return msgspec.structs.replace(begun, effects=(msgspec.structs.replace(opening, session=session),))
 
 
-def finish_prompt(account: Account | None, ticket: Ticket, call: Call, *, nonce: bytes) -> tuple[Ticket, Decision]:
+def finish_prompt(account: Account | None, ticket: Ticket, call: Call) -> tuple[Ticket, Decision]:
     """The ticket of the code for what the session has proven, and the decision that ends the session. Raises
     `SessionEnded` when the proof is too old, or what gave it is gone."""
     account = without_expired(check_usable(account), call.now)
@@ -166,7 +169,13 @@ def finish_prompt(account: Account | None, ticket: Ticket, call: Call, *, nonce:
     )
     now_s = call.now // MICROS_PER_S
     code = msgspec.structs.replace(
-        ticket, ceremony=_CODE, challenge=nonce, issued_at=now_s, expires_at=now_s + CODE_TTL_S, content=_encode(proven)
+        ticket,
+        ceremony=_CODE,
+        # The same for all that are made of one prompt, if two requests come at once: of them one counts.
+        challenge=hashlib.sha256(b"twofold/1|prompt code|" + ticket.challenge).digest(),
+        issued_at=now_s,
+        expires_at=now_s + CODE_TTL_S,
+        content=_encode(proven),
     )
     names = {"factor": proven.factor, "authenticator": proven.via, "purpose": ticket.purpose or None}
     return code, _end(account, session, call.event("prompt.answered", **names))
@@ -186,12 +195,16 @@ def read_proven(ticket: Ticket) -> Proven:
 
 
 def redeem_prompt(account: Account | None, ticket: Ticket, call: Call, *, verifier: str, binding: str) -> Decision:
-    """Use a code up, once: ends as `Verified` with the claims of the receipt. Raises `Refused`: `prompt_mismatch`
-    (nothing is consumed), `prompt_used`, `disabled`."""
+    """Use a code up, once: ends as `Verified` with the claims of the receipt.
+
+    Without the verifier and the binding of the session that asked it is used up too: it came back in another browser,
+    and whoever began the prompt must not get at it there. Raises `Refused`: `prompt_mismatch`, `prompt_used`,
+    `disabled`.
+    """
     proven = read_proven(ticket)
-    mismatch = Refused("prompt_mismatch", "this code is not in force for this application, binding and code_verifier")
-    if account is None or not _is_verifier(verifier, proven.code_challenge):
-        raise mismatch
+    mismatch = "this code is not in force for this application, code_verifier and binding"
+    if account is None:
+        raise Refused("prompt_mismatch", mismatch)
     account = without_expired(account, call.now)
     fault = find_fault(
         ticket,
@@ -199,14 +212,21 @@ def redeem_prompt(account: Account | None, ticket: Ticket, call: Call, *, verifi
         ceremony=_CODE,
         application=call.application,
         purpose=ticket.purpose,
-        binding=binding,
+        binding=ticket.binding,
         now=call.now,
     )
     if fault == "challenge_used":
-        raise Refused("prompt_used", "this code was redeemed already")
+        raise Refused("prompt_used", "this code was used up already")
     if fault is not None or not is_active(account, proven.via):
-        raise mismatch
+        raise Refused("prompt_mismatch", mismatch)
     check_usable(account)
+    # Remembered a little longer, for a twin that was made a little later.
+    lasting = msgspec.structs.replace(ticket, expires_at=ticket.expires_at + CLOCK_SKEW_S)
+    spent, names = spend_ticket(lasting, account), {"factor": proven.factor, "authenticator": proven.via}
+    is_own = hmac.compare_digest(binding.encode("utf-8", "replace"), ticket.binding.encode())
+    if not (_is_verifier(verifier, proven.code_challenge) and is_own):
+        event = call.event("prompt.refused", **names, purpose=ticket.purpose or None)
+        return Decision(Refusal("prompt_mismatch", mismatch), spent, (event,))
     claims = new_claims(
         account,
         call,
@@ -223,8 +243,7 @@ def redeem_prompt(account: Account | None, ticket: Ticket, call: Call, *, verifi
         is_user_verified=proven.is_user_verified,
         reenroll_by=account.find(proven.via).stops_at,
     )
-    event = call.event("prompt.redeemed", factor=proven.factor, authenticator=proven.via, purpose=claims.purpose)
-    return Decision(outcome, spend_ticket(ticket, account), (event,))
+    return Decision(outcome, spent, (call.event("prompt.redeemed", **names, purpose=claims.purpose),))
 
 
 def _check_answerable(account: Account, prompt: Prompt) -> None:
@@ -241,14 +260,6 @@ def _session_of(ticket: Ticket, call: Call) -> Session:
 
 def _end(account: Account, session: Session, event: Event) -> Decision:
     return Decision(Done(), account, (event,), (EndSessions((session.id,)),))
-
-
-def _end_by(effect: Effect, last: int) -> Effect:
-    """The session that is opened ends then at the latest."""
-    if not isinstance(effect, OpenSession):
-        return effect
-    ending = min(effect.session.expires_at, last)
-    return msgspec.structs.replace(effect, session=msgspec.structs.replace(effect.session, expires_at=ending))
 
 
 def _is_verifier(verifier: str, challenge: str) -> bool:

@@ -28,8 +28,6 @@ SESSION_TTL_S = 86_400
 STRICT_SESSION_IDLE_TTL_S = 900
 STRICT_SESSION_TTL_S = 43_200
 ENROLLMENT_GRANT_TTL_S = 900
-#: A proof that was granted for one act is remembered as used for so long; none counts longer.
-GRANT_TTL_S = 3600
 #: Of one account and level; the oldest makes room, those of known browsers last.
 SESSIONS_MAX = 100
 #: How much later than the last look a new look is written down.

@@ -35,7 +35,6 @@ from twofold.core.factor import Factors, Seals
 from twofold.core.session import (
     ENROLLING_TTL_S,
     ENROLLMENT_GRANT_TTL_S,
-    GRANT_TTL_S,
     PENDING_TTL_S,
     SESSION_IDLE_TTL_S,
     SESSION_TTL_S,
@@ -200,15 +199,15 @@ def in_session(
     return decide_in_session
 
 
-def use_grant(account: Account | None, session: Session, call: Call) -> Decision:
-    """The proof that the session was granted something for is used up, by this one act. Raises `SessionEnded`, and
-    `Refused("step_up_required")` when another act was first."""
+def use_grant(account: Account | None, session: Session, call: Call, *, ttl_s: int) -> Decision:
+    """The proof that the session was granted something for is used up, by this one act; it counts for `ttl_s` and is
+    remembered as long. Raises `SessionEnded`, and `Refused("step_up_required")` when another act was first."""
     if ending := find_ending(session, account, call.now):
         raise SessionEnded(ending)
     assert account is not None  # noqa: S101 - or the session would have ended
     act = f"{session.id}|{session.proved_at}|{session.granted}"
     digest = hashlib.sha256(b"twofold/1|grant|" + act.encode()).digest()[:16]
-    spent = spend(account, digest, session.proved_at + GRANT_TTL_S * MICROS_PER_S)
+    spent = spend(account, digest, session.proved_at + ttl_s * MICROS_PER_S)
     if spent is None:
         raise Refused("step_up_required", "this proof was used already")
     return Decision(Done(), spent)

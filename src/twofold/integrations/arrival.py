@@ -14,10 +14,10 @@ from typing import Any, Literal
 import msgspec
 from markupsafe import Markup
 
-from twofold.core.clock import MICROS_PER_S
-from twofold.core.session import GRANT_TTL_S
 from twofold.errors import ConfigurationError, InvalidInput
 
+#: A proof for one act counts no longer, whatever a view says.
+FRESH_S_MAX = 3600
 SESSION_KEY = "twofold"
 #: Methods that change nothing.
 SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
@@ -57,7 +57,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigurationError(f"{name} {path!r}: expected a path of the application, such as /login")
         if not 1 <= self.session_hours <= 24 * 31:
             raise ConfigurationError("session_hours: expected 1 to 744")
-
 
     def is_way_in(self, path: str) -> bool:
         """Whether people sign in or out there: who is half in may become somebody else, or leave."""
@@ -136,15 +135,15 @@ class Demand(msgspec.Struct, frozen=True):
     at_least: Literal["code", "passkey"] = "code"
 
     def __post_init__(self) -> None:
-        if self.minutes is not None and not 1 <= self.minutes * 60 <= GRANT_TTL_S:
-            raise ConfigurationError(f"fresh: minutes: expected 1 to {GRANT_TTL_S // 60}")
+        if self.minutes is not None and not 1 <= self.minutes * 60 <= FRESH_S_MAX:
+            raise ConfigurationError(f"fresh: minutes: expected 1 to {FRESH_S_MAX // 60}")
         if self.at_least not in ("code", "passkey"):
             raise ConfigurationError('fresh: at_least: expected "code" or "passkey"')
 
     @property
-    def micros(self) -> int:
-        """How long ago the proof may be, in microseconds."""
-        return (self.minutes or 0) * 60 * MICROS_PER_S
+    def seconds(self) -> int:
+        """How long ago the proof may be."""
+        return (self.minutes or 0) * 60
 
 
 class Happened(msgspec.Struct, frozen=True):

@@ -26,7 +26,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 #: Of a body at most so much is looked at; the application gets all of it.
 BODY_BYTES_MAX = 64 * 1024
 BODY_S = 30
-POLICY_VIOLATION = 1008
+POLICY_VIOLATION, REASON = 1008, "second factor required"
 _TOO_SLOW = Answer(408, (("content-type", "text/plain"), ("connection", "close")), b"the body took too long\n", None)
 
 
@@ -69,8 +69,8 @@ class Passage:
 
     def __init__(self, guard: Guard, scope: Scope, person: Person | None, login: Login, body: Body) -> None:
         self.answer: Answer | None = None
-        self.is_socket = scope["type"] == "websocket"
-        self.loop = asyncio.get_running_loop()
+        self.is_socket: bool = scope["type"] == "websocket"
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._guard, self._person, self._login, self._body = guard, person, login, body
         self._arrival = read_arrival(scope)
 
@@ -121,10 +121,9 @@ def read_arrival(scope: Scope) -> Arrival:
 async def send_answer(answer: Answer, body: bytes, scope: Scope, send: Send) -> None:
     """Send it; a web socket, which has not been accepted yet, is refused."""
     if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "second factor required"})
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": REASON})
         return
-    sent = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
-    headers = [pair for pair in sent if pair[0] != b"content-length"]
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

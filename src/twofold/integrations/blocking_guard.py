@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twofold.blocking import BlockingVerifier
-from twofold.integrations.arrival import Answer, Arrival, Demand, Login, Options, Person, find_login
+from twofold.integrations.arrival import Answer, Arrival, Demand, Login, Options, Person
 from twofold.integrations.guard import Administrators, Guard, Listener, Rule, subject_of
 from twofold.portal import Kept
 
@@ -11,8 +11,6 @@ from twofold.portal import Kept
 class BlockingGuard:
     """The same verbs for Flask and Django: each waits for a `Guard` in a thread with an event loop (`twofold.portal`).
     A server may fork its workers with it."""
-
-    find_login = staticmethod(find_login)
 
     def __init__(self, options: Options) -> None:
         self.options = options

@@ -14,11 +14,9 @@ import msgspec
 from flask import Flask, Response, current_app, g, render_template, request, session
 from jinja2 import TemplateNotFound
 
-from twofold.blocking import BlockingVerifier
 from twofold.errors import ConfigurationError
 from twofold.integrations.arrival import Answer, Arrival, Demand, Login, Options, Person, check_person, find_login
 from twofold.integrations.blocking_guard import BlockingGuard
-from twofold.integrations.guard import Administrators, Listener, Rule
 
 P = ParamSpec("P")
 Who = Person | str | int | None
@@ -27,7 +25,7 @@ LAYOUT = "twofold/base.html"
 ENDPOINT = "twofold"
 
 
-class SecondFactor:
+class SecondFactor(BlockingGuard):
     """Stands before a Flask application.
 
     `person` says who is signed in, by whatever door: None, an id, or a `Person`. `login` names one login where neither
@@ -36,12 +34,7 @@ class SecondFactor:
     """
 
     def __init__(
-        self,
-        app: Flask,
-        person: Callable[[], Who],
-        *,
-        login: Callable[[], str] | None = None,
-        **options: Any,
+        self, app: Flask, person: Callable[[], Who], *, login: Callable[[], str] | None = None, **options: Any
     ) -> None:
         self._find_person, self._name_login = person, login
         try:
@@ -50,52 +43,30 @@ class SecondFactor:
         except TemplateNotFound:
             has_layout = False
         given: dict[str, Any] = {"issuer": app.name, "has_layout": has_layout}
-        self._guard = BlockingGuard(Options(**given | options))
+        super().__init__(Options(**given | options))
         app.extensions[ENDPOINT] = self
         # First of all: what another extension answers before a request is answered behind the gate.
         app.before_request_funcs.setdefault(None, []).insert(0, self._stand_before)
         app.after_request(self._look_back)
         # Answered by the gate itself, before anything else: the pages guard their own forms.
-        for rule in (f"{self.prefix}/", f"{self.prefix}/<path:path>"):
+        for rule in (f"{self.options.prefix}/", f"{self.options.prefix}/<path:path>"):
             app.add_url_rule(rule, ENDPOINT, methods=["GET", "POST"])
 
-    @property
-    def prefix(self) -> str:
-        """Where the pages are."""
-        return self._guard.options.prefix
-
-    @property
-    def verifier(self) -> BlockingVerifier:
-        """The verifier behind the gate."""
-        return self._guard.verifier
-
-    def require(self, rule: Rule, administrators: Administrators) -> None:
-        """See `Guard.require`."""
-        self._guard.require(rule, administrators)
-
-    def on(self, kind: str, listener: Listener) -> None:
-        """See `Guard.on`."""
-        self._guard.on(kind, listener)
-
-    def close(self) -> None:
-        """See `Guard.close`."""
-        self._guard.close()
-
-    def check(self, demand: Demand) -> Response | None:
+    def ask_before(self, demand: Demand) -> Response | None:
         """What is answered instead of a view that asks for more than it gets; None if it gets it."""
         arrival, person, login = g.twofold
-        answer = self._guard.check(arrival, person, login, demand, request.get_data(cache=True))
+        answer = self.check(arrival, person, login, demand, request.get_data(cache=True))
         return None if answer is None else self._respond(answer)
 
     def _stand_before(self) -> Response | None:
         """The first of all functions before a request, so nobody else answers one that the gate refuses."""
         arrival, person, login = g.twofold = self._meet()
         if request.endpoint == ENDPOINT:
-            inside = msgspec.structs.replace(arrival, path=arrival.path.removeprefix(self.prefix))
-            return self._respond(self._guard.serve(inside, person, login, request.get_data(cache=True)))
+            inside = msgspec.structs.replace(arrival, path=arrival.path.removeprefix(self.options.prefix))
+            return self._respond(self.serve(inside, person, login, request.get_data(cache=True)))
         if _is_open():
             return None
-        answer = self._guard.admit(arrival, person, login)
+        answer = self.admit(arrival, person, login)
         return None if answer is None else self._respond(answer)
 
     def _look_back(self, response: Response) -> Response:
@@ -103,7 +74,7 @@ class SecondFactor:
         if self._name_login is None and check_person(self._find_person()) is None:
             login = find_login(session, None, ())
             if login.has_ended:
-                self._guard.admit(_describe(), None, login)
+                self.admit(_describe(), None, login)
         return response
 
     def _meet(self) -> tuple[Arrival, Person | None, Login]:
@@ -144,7 +115,7 @@ def second_factor_exempt(view: Callable[P, Any]) -> Callable[P, Any]:
 def _ask_before(demand: Demand, view: Callable[P, Any]) -> Callable[P, Any]:
     @wraps(view)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> Any:
-        answer = _find().check(demand)
+        answer = _find().ask_before(demand)
         return current_app.ensure_sync(view)(*args, **kwargs) if answer is None else answer
 
     return guarded

@@ -21,6 +21,7 @@ from twofold.bootstrap import Deployment, open_embedded
 from twofold.config import environment, is_loopback
 from twofold.core.account import Account
 from twofold.core.audit import Event
+from twofold.core.clock import MICROS_PER_S
 from twofold.core.session import Session
 from twofold.core.sign_in import Bearer, Vouched
 from twofold.engine import Caller
@@ -45,6 +46,7 @@ from twofold.server.embedded import EmbeddedPages, Whole
 from twofold.server.host import Host, outside
 from twofold.server.pages.step_up import FRESH, WAITING, Strength, name_act, purpose_of
 from twofold.server.problems import as_problem, dump_problem
+from twofold.verifier import Verifier
 
 __all__ = [
     "PROBING",
@@ -77,12 +79,10 @@ Listener = Callable[[Happened], object]
 class Guard:
     """Stands before one application. It belongs to the event loop that opened it; end it with `close`."""
 
-    find_login = staticmethod(find_login)
-
     def __init__(self, deployment: Deployment, options: Options) -> None:
         self._deployment = deployment
         self.options = options
-        self.verifier = deployment.verifier
+        self.verifier: Verifier = deployment.verifier
         self._public_url = options.public_url or deployment.settings.public_url
         self._pages: dict[tuple[str, str], EmbeddedPages] = {}
         self._rule: Rule = lambda _: False
@@ -171,7 +171,7 @@ class Guard:
             pairs = read_form(arrival, body)
             bearer = found[0]
             is_fresh = self._is_fresh(bearer.session, arrival, demand, pairs)
-            if is_fresh and (arrival.method in SAFE or await self._use_grant(bearer)):
+            if is_fresh and (arrival.method in SAFE or await self._use_grant(bearer, demand)):
                 return None
             return await self._ask_fresh(arrival, person, login, demand, body if pairs is not None else None)
         except TwofoldError as error:
@@ -226,12 +226,15 @@ class Guard:
         acts = [name_act(path)] if pairs is None else [name_act(path), name_act(path, pairs)]
         strengths: tuple[Strength, ...] = ("passkey",) if demand.at_least == "passkey" else ("code", "passkey")
         granted = [purpose_of(act, strength) for act in acts for strength in strengths]
-        return session.granted in granted and self._deployment.clock.now() < session.proved_at + demand.micros
+        return (
+            session.granted in granted
+            and self._deployment.clock.now() < session.proved_at + demand.seconds * MICROS_PER_S
+        )
 
-    async def _use_grant(self, bearer: Bearer) -> bool:
+    async def _use_grant(self, bearer: Bearer, demand: Demand) -> bool:
         """Use the proof up; whether this was the first act with it."""
         try:
-            await self._deployment.sign_in.use_grant(bearer)
+            await self._deployment.sign_in.use_grant(bearer, ttl_s=demand.seconds)
         except Refused as refused:
             if refused.code != "step_up_required":
                 raise

@@ -19,9 +19,10 @@ from starlette.requests import HTTPConnection, Request
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from twofold.integrations.answers import CLOSED
 from twofold.integrations.arrival import SESSION_KEY, Answer, Login, Options, Person, check_person, find_login
 from twofold.integrations.asgi import Body, ClientGone, Passage, live, send_answer
-from twofold.integrations.guard import Administrators, Guard, Listener, Rule
+from twofold.integrations.guard import PROBING, Administrators, Guard, Listener, Rule
 from twofold.integrations.loop_guard import LoopGuard, Opening
 from twofold.integrations.starlette_views import (
     PASSAGE,
@@ -60,15 +61,15 @@ class SecondFactor:
     ) -> None:
         self._find_person, self._name_login, self._templates = person, login, templates
         self._guard = LoopGuard(Options(**{"has_layout": _has_layout(templates)} | options), guard)
-        self._app = app
+        self.app = self._behind = app
         if isinstance(app, Starlette):
             # Innermost: whatever order they are added in, sessions are open before it, and nothing answers behind it.
             app.user_middleware.append(Middleware(self._stand_before))
         else:
-            self._app = self._stand_before(app)
+            self._behind = self._stand_before(app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        await self._behind(scope, receive, send)
 
     @property
     def prefix(self) -> str:
@@ -98,6 +99,9 @@ class SecondFactor:
         return stand
 
     async def _let_pass(self, app: ASGIApp, scope: Scope, body: Body, send: Send) -> None:
+        if PROBING.get():  # of nobody, and over no database
+            await send_answer(CLOSED, CLOSED.body, scope, send)
+            return
         guard, person, login = await self._guard.find(), *await self._meet(scope)
         passage = Passage(guard, scope, person, login, body)
         kept = scope.get("session", {}).get(SESSION_KEY)

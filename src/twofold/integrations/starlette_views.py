@@ -34,7 +34,7 @@ class Demanding:
     """A decorator of views, and as `Depends(…)` a dependency of FastAPI's: the view is reached if `demand` is met."""
 
     #: FastAPI hands over nothing.
-    __signature__ = inspect.Signature()
+    __signature__: inspect.Signature = inspect.Signature()
 
     def __init__(self, demand: Demand) -> None:
         self._demand = demand
@@ -68,7 +68,7 @@ def _find_passage() -> Passage:
 
 
 #: Let nobody in without a full second factor, also where the gate would: those who have none, and those not signed in.
-second_factor_required = Demanding(Demand())
+second_factor_required: Demanding = Demanding(Demand())
 
 
 def fresh(minutes: int = 5, at_least: Literal["code", "passkey"] = "code") -> Demanding:
@@ -83,15 +83,20 @@ def second_factor_exempt(view: V) -> V:
 
 
 def is_exempt(app: Any, scope: Scope) -> bool:
-    """Whether the way that a request takes through the routes of `app` ends at, or passes, what was opened; or files
-    that are shown to everybody: pages of ours in the application's layout need its style."""
-    if hasattr(app, _EXEMPT) or type(app) is StaticFiles:
+    """Whether the way that a request takes through the routes of `app` ends at, or passes, what is open."""
+    if is_open(app):
         return True
     for route in list_routes(app):
         match, below = route.matches(scope)
         if match is Match.FULL:
             return is_exempt(below.get("endpoint"), {**scope, **below})
     return False
+
+
+def is_open(app: Any) -> bool:
+    """Whether a view or application was opened on purpose, or shows files to everybody: in the application's layout our
+    pages need its style."""
+    return hasattr(app, _EXEMPT) or type(app) is StaticFiles
 
 
 def list_routes(app: Any) -> Iterable[Any]:

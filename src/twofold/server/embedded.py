@@ -65,6 +65,7 @@ class EmbeddedPages:
             home=OUTSIDE + "/",
             sign_out=None if host.sign_out_url is None else "/sign-out",
             logo=None if logo is None else OUTSIDE + logo,
+            has_passwords=False,
         )
         house = msgspec.structs.replace(
             house,

@@ -29,7 +29,8 @@ class Site(msgspec.Struct, frozen=True):
 
     `support` says whom to ask for help ("Call Ann, 555-0100"), `banner` what everybody must know on every page. The
     name leads `home`, and the link to sign out, if there is one, to `sign_out`; `logo` is a picture's address. `asker`
-    is the application whose prompt these pages answer; they do nothing else then.
+    is the application whose prompt these pages answer; they do nothing else then. People change their password here
+    where it `has_passwords` of its own.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Site(msgspec.Struct, frozen=True):
     sign_out: str | None = "/sign-out"
     logo: str | None = None
     asker: str = ""
+    has_passwords: bool = True
 
 
 class Visitor(msgspec.Struct, frozen=True):

@@ -16,11 +16,13 @@ class Client(Protocol):
         ...
 
 
-def ask(client: Client, path: str, body: Mapping[str, object]) -> dict[str, Any]:
+def ask(
+    client: Client, path: str, body: Mapping[str, object], headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """What comes back for this JSON; raises AssertionError for a refusal, with what is said there."""
     is_of_django = hasattr(client, "force_login")
     sent = {"data": body, "content_type": "application/json"} if is_of_django else {"json": body}
-    answer = client.post(path, **sent)
+    answer = client.post(path, headers=headers, **sent)
     if answer.status_code == MISDIRECTED:
         raise AssertionError(
             "the application was called by another name than localhost: with Starlette and FastAPI say"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import ClassVar
 from unittest import mock
@@ -58,9 +58,9 @@ class Kit:
     `account_id` is what the application calls a person; numbers become text."""
 
     def __init__(self, at_s: float | None) -> None:
-        self.clock = FixedClock(at_s)
+        self.clock: FixedClock = FixedClock(at_s)
         #: What would have been sent.
-        self.outbox = Outbox()
+        self.outbox: Outbox = Outbox()
         self._at_s = at_s
         self._entropy = SystemEntropy()
         self._database = MemoryDatabase(self.outbox)
@@ -68,7 +68,9 @@ class Kit:
         self._portal = Portal()
         self._deployment = self._portal.wait(self.open_deployment(Settings()))
         #: Over the same accounts as the application, for what it does not do itself.
-        self.verifier = BlockingVerifier(lambda: self._deployment.verifier, self._portal.wait, self._end)
+        self.verifier: BlockingVerifier = BlockingVerifier(
+            lambda: self._deployment.verifier, self._portal.wait, self._end
+        )
 
     async def open_deployment(
         self,
@@ -170,20 +172,21 @@ class Kit:
         *,
         authenticator: SoftwareAuthenticator | None = None,
         act: str | None = None,
+        headers: Mapping[str, str] | None = None,
         prefix: str = "/2fa",
     ) -> None:
         """Show the second factor of somebody whom a test client has signed in to an application with a `SecondFactor`:
         the next code, or a passkey of this authenticator. With `act`, the path of a view that wants it fresh, for just
-        that act. Raises AssertionError when it is refused."""
+        that act. `headers` are sent along, such as the token of a program. Raises AssertionError when it is refused."""
         meant = {} if act is None else {"act": act, "at_least": "code" if authenticator is None else "passkey"}
         shown: dict[str, object]
         if authenticator is None:
             shown = {"code": self.next_code(account_id)}
         else:
-            asked = ask(client, f"{prefix}/challenge", meant)
+            asked = ask(client, f"{prefix}/challenge", meant, headers)
             answer = authenticator.answer(asked["public_key"], LOCALHOST.origins[0])
             shown = {"challenge": asked["challenge"], "credential": answer}
-        told = ask(client, f"{prefix}/verify", {**shown, **meant})
+        told = ask(client, f"{prefix}/verify", {**shown, **meant}, headers)
         if not told["verified"]:
             raise AssertionError(f"the second factor of {account_id} was refused: {told['reason']}")
 
@@ -228,5 +231,5 @@ def refuse_public_url(url: str | None = None) -> None:
 
 def _enrolled(outcome: Confirmed | Rejected | Throttled) -> Enrolled:
     if not isinstance(outcome, Confirmed):
-        raise NoCode(f"the enrollment was not confirmed: {outcome}")
+        raise AssertionError(f"the enrollment was refused: {outcome}")
     return Enrolled(outcome.id, outcome.factor, outcome.recovery_codes)

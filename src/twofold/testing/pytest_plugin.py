@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from twofold.testing.server import Server
 
 _KIT = pytest.StashKey[Kit]()
-#: The thread of a `BlockingVerifier` or a guard.
+#: What the thread of a `BlockingVerifier` is called (`twofold.portal`).
 PORTAL = "twofold"
 
 
@@ -51,12 +51,12 @@ def _take_over(config: pytest.Config) -> None:
             " Put `-p twofold.testing.pytest_plugin` into `addopts` of the settings of pytest."
         )
     stack = ExitStack()
+    config.add_cleanup(stack.close)
     try:
         config.stash[_KIT] = stack.enter_context(open_kit())
-        _begin(config)
     except ConfigurationError as error:
         raise pytest.UsageError(str(error)) from None
-    config.add_cleanup(stack.close)
+    _begin(config)
 
 
 def _begin(config: pytest.Config) -> Kit:

@@ -25,7 +25,7 @@ class Server:
         self.url = url
         self._deployment = deployment
         self._portal = portal
-        self.api_key = self.new_key()
+        self.api_key: str = self.new_key()
 
     def new_key(self, *scopes: str) -> str:
         """The key of another application."""

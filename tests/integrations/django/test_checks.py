@@ -64,8 +64,7 @@ def test_another_view_at_the_address_of_the_pages_is_found() -> None:
         assert found() == ["twofold.E005"]
 
 
-def test_a_project_that_goes_live_has_to_say_where(
-) -> None:
+def test_a_project_that_goes_live_has_to_say_where() -> None:
     with override_settings(MIDDLEWARE=with_gate_at(99), DEBUG=False):
         assert found() == ["twofold.W006"]
         with override_settings(TWOFOLD={"public_url": "https://acme.example"}):

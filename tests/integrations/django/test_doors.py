@@ -13,6 +13,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 from tests.integrations.django.acme import views
 from tests.integrations.django.conftest import PASSWORD, PREFIX, URL, Browser, Site
+from tests.pages import Page
 
 CODE_PAGE = f"{PREFIX}/sign-in/code"
 ENROLL_PAGE = f"{PREFIX}/enroll"
@@ -156,6 +157,34 @@ def test_signing_out_and_in_again_asks_again(site: Site) -> None:
     browser.plant("twofold-session", kept)
     assert browser.give_password().path == CODE_PAGE
     assert browser.give_code().path == "/account"
+
+
+def test_whoever_is_half_in_can_leave_by_a_link_of_our_pages_and_by_no_other(site: Site) -> None:
+    site.add()
+    browser = site.open_browser()
+    page = browser.give_password()
+    (link,) = (link for link in page.links if link.endswith("/sign-out"))
+    browser.http.get(f"{PREFIX}/leave", headers={"sec-fetch-site": "cross-site"})
+    assert browser.open("/account").path == CODE_PAGE
+    assert browser.open(link).path == "/accounts/login/"
+    assert browser.open("/").html == "home"
+
+
+def test_a_project_below_a_path_of_its_server_is_gated_there(site: Site) -> None:
+    """WSGI gives the path without that of the project."""
+    site.add()
+    with httpx.Client(transport=httpx.WSGITransport(site.wsgi, script_name="/shop"), base_url=URL) as http:
+        http.headers["accept"] = "text/html"
+        http.get("/magic/alice")
+        place = http.get("/account?a=1").headers["location"]
+        assert place == f"/shop{CODE_PAGE}?next=%2F-%2Faccount%3Fa%3D1"
+        page = Page(URL + place, 200, {}, http.get(place.removeprefix("/shop")).text)
+        form = page.form(fields={"code": ""})
+        assert form.action.startswith(f"{URL}/shop{CODE_PAGE}")
+        pairs = dict(form.filled({"code": site.next_code()}, form.buttons[0]))
+        answer = http.post(CODE_PAGE, data=pairs, headers={"origin": URL})
+        assert answer.headers["location"] == "/shop/account?a=1"
+        assert "account of alice" in http.get("/account").text
 
 
 def test_another_person_in_the_same_browser_is_asked_for_her_own(site: Site) -> None:

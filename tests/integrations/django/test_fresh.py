@@ -114,6 +114,20 @@ def test_a_program_proves_for_the_act_and_does_it_once(site: Site, program: http
     assert views.DONE == ["api 5"]
 
 
+def test_a_form_with_files_is_sent_again_by_whoever_sent_it(browser: Browser) -> None:
+    token = browser.open("/part").root.only("input", name="csrfmiddlewaretoken")["value"]
+    form = {"amount": "3", "csrfmiddlewaretoken": token}
+    files = {"photo": ("photo.png", b"\x89PNG")}
+    headers = {"origin": URL, "sec-fetch-mode": "navigate"}
+    asked = browser.http.post("/part", data=form, files=files, headers=headers)
+    assert (asked.status_code, views.DONE) == (303, [])
+    browser.open(asked.headers["location"])
+    browser.give_code()
+    assert browser.http.post("/part", data=form, files=files, headers=headers).text == "done /part"
+    assert browser.http.post("/part", data=form, files=files, headers=headers).status_code == 303
+    assert views.DONE == ["part 3"]
+
+
 def test_django_keeps_looking_at_forms_for_itself(browser: Browser) -> None:
     """A page of somebody else can send neither the form nor the proof that it would need."""
     browser.open("/transfer")

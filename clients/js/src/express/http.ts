@@ -25,6 +25,8 @@ export class Problem extends Error {
   }
 }
 
+export const FORM = "application/x-www-form-urlencoded";
+const JSON_TYPE = "application/json";
 const BODY_BYTES_MAX = 64 * 1024;
 
 export const wantsHtml = (request: Request): boolean => /\btext\/html\b/.test(request.headers.accept ?? "");
@@ -46,10 +48,10 @@ export function isForeign(request: Request): boolean {
 /** The members of a form or of JSON, as your parser left them or else read here; undefined for other media types. */
 export async function readBody(request: Request): Promise<Fields | undefined> {
   const type = mediaType(request);
-  if (type !== "application/x-www-form-urlencoded" && type !== "application/json") return undefined;
+  if (type !== FORM && type !== JSON_TYPE) return undefined;
   if (!request.readableDidRead) {
     const text = await readText(request);
-    request.body = type === "application/json" ? parseJson(text) : parseForm(text);
+    request.body = type === JSON_TYPE ? parseJson(text) : parseForm(text);
     // As body-parser marks it: a parser that comes later leaves it alone.
     Object.assign(request, { _body: true });
   }

@@ -76,8 +76,8 @@ export function troubleOf(visit: Visit, error: unknown): Trouble {
   if (error instanceof Throttled) return trouble(visit, 429, error.code, error.retryAfter, error.ways);
   if (error instanceof Unavailable) visit.settings.onError(error);
   if (error instanceof Unavailable) return trouble(visit, 503, "unavailable", error.retryAfter);
-  // 401 and 403 are about the key, and 400 about this program.
-  if (!(error instanceof Refused) || !(error.status >= 404 || error.code === "step_up_required")) throw error;
+  // These are about the key and about this program.
+  if (!(error instanceof Refused) || error.status <= 401 || error.code === "forbidden") throw error;
   return trouble(visit, error.status, error.code, error.retryAfter);
 }
 

@@ -27,6 +27,8 @@ export interface Options<R extends Request = Request> {
   signOutUrl?: string;
   /** Requests that the gate does not stand before. */
   exempt?: (request: R) => boolean;
+  /** Twofold's own pages instead of these: the address that the key was made with (`--return-to`), `<prefix>/back`. */
+  returnTo?: string;
   /** How long what Twofold said of an account is believed: a revocation is noticed within this time. */
   believedMs?: number;
   name?: string;
@@ -38,8 +40,8 @@ export interface Options<R extends Request = Request> {
   onError?: (error: unknown) => void;
 }
 
-export type Settings = Required<Omit<Options<any>, "login" | "stylesheet" | "layout" | "sentences">> &
-  Pick<Options<any>, "login"> & { sentences: Sentences; stylesheet: string | undefined; layout: Look["layout"] };
+export type Settings = Required<Omit<Options<any>, "login" | "returnTo" | "stylesheet" | "layout" | "sentences">> &
+  Pick<Options<any>, "login" | "returnTo"> & { sentences: Sentences; stylesheet: string | undefined; layout: Look["layout"] };
 
 export function complete({ sentences, stylesheet, layout, ...given }: Options<any>): Settings {
   return {

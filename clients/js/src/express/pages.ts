@@ -77,6 +77,16 @@ export function ask(look: Look, asking: Asking, send: string): Html {
 <button>${send}</button></form>`}`;
 }
 
+/** The form that was held up, to be sent now that there is a proof for it. */
+export function sendOn(look: Look, { to, fields }: Pick<Asking, "to" | "fields">, action: string): Html {
+  const say = look.sentences;
+  return html`<p>${say.fresh_lead} <strong>${inWords(action)}</strong></p>
+<form method="post" action="${to}">${fields.map(([name, value]) => hidden(name, value))}<button autofocus>${say.fresh_send}</button></form>`;
+}
+
+/** The method and the address of an action, without the digest of what is sent. */
+export const inWords = (action: string): string => action.split(" ").slice(0, 2).join(" ");
+
 /** The choice of what to enroll. */
 export function choose(look: Look, next: string, have: string[]): Html {
   const say = look.sentences;

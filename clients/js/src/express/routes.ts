@@ -3,15 +3,16 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { AccountAnswer } from "../schema.js";
-import { type Html, html } from "./html.js";
+import { html } from "./html.js";
 import { type Fields, Problem, isForeign, localPath, mediaType, readBody, redirect, send, sendJson } from "./http.js";
-import { FRESH, MANAGE, SIGN_IN, type Trouble, isTrouble, judge, openChallenge, readAnswer, trouble, troubleOf } from "./judging.js";
+import {
+  FRESH, MANAGE, SIGN_IN, type Trouble, isTrouble, judge, openChallenge, readAnswer, trouble, troubleOf,
+} from "./judging.js";
 import * as pages from "./pages.js";
+import { comeBack, sendToPrompt } from "./prompts.js";
+import { lookOf, show } from "./showing.js";
 import { STYLE } from "./style.js";
 import { type Visit, epochIn } from "./visit.js";
-
-const CONTENT_SECURITY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-  + "form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /** A receipt for that is good for five minutes. */
 const STEP_UP_MS = 240_000;
@@ -28,6 +29,7 @@ const ROUTES: Record<string, Record<string, Route>> = {
   "/challenge": { GET: showChallenge, POST: takeChallenge },
   "/enroll": { GET: showChoice, POST: enroll },
   "/fresh": { GET: showFresh, POST: takeFresh },
+  "/back": { GET: comeBack },
   "/verify": { POST: verify },
   "/passkey": { POST: askForPasskey },
 };
@@ -55,7 +57,7 @@ export async function serve(visit: Visit, path: string): Promise<void> {
       throw new Problem(415, "unsupported_media_type", "send application/json");
     }
   }
-  if (!visit.person) {
+  if (!visit.person && route !== comeBack) {
     if (isJson) throw new Problem(401, "unauthorized", "nobody is signed in");
     return redirect(response, request.baseUrl + visit.settings.loginUrl);
   }
@@ -66,21 +68,6 @@ function queryOf({ request }: Visit): Fields {
   return Object.fromEntries(new URL(request.originalUrl, "http://here").searchParams);
 }
 
-/** A page of ours, with the headers that let it do what it does and nothing more. */
-export function show(visit: Visit, title: string, body: Html, found?: Trouble): void {
-  const { settings, response, base } = visit;
-  const look = { ...settings, base };
-  response.setHeader("Cache-Control", "no-store");
-  response.setHeader("Content-Security-Policy", CONTENT_SECURITY);
-  // Without an origin of its own a form that comes back could not be told from another site's.
-  response.setHeader("Referrer-Policy", "same-origin");
-  if (found?.retryAfter !== undefined) response.setHeader("Retry-After", found.retryAfter);
-  const text = pages.layOut(look, title, html`${pages.alert(found?.words ?? [])}${body}`);
-  send(response, found?.status ?? 200, "text/html; charset=utf-8", text);
-}
-
-export const lookOf = (visit: Visit): pages.Look => ({ ...visit.settings, base: visit.base });
-
 const pageOf = (visit: Visit, name: string, next: string): string =>
   `${visit.base}/${name}?next=${encodeURIComponent(next)}`;
 
@@ -89,6 +76,7 @@ async function showChallenge(visit: Visit, fields: Fields, found?: Trouble): Pro
   const closed = await visit.closed();
   if (closed !== "challenge") return redirect(visit.response, closed ? pageOf(visit, "enroll", next) : next);
   const say = visit.settings.sentences;
+  if (visit.settings.returnTo && !found) return sendToPrompt(visit, { purpose: SIGN_IN, action: SIGN_IN, next });
   const asking = {
     to: `${visit.base}/challenge`,
     fields: [["next", next]] as [string, string][],
@@ -129,6 +117,10 @@ async function showChoice(visit: Visit, fields: Fields, found?: Trouble): Promis
     const body = html`<p>${say.enroll_prove}</p>${pages.ask(lookOf(visit), asking, say.challenge_send)}`;
     return show(visit, say.enroll_title, body, found);
   }
+  if (visit.settings.returnTo && !isBound(account)) {
+    await makeAccount(visit);
+    return sendToPrompt(visit, { purpose: SIGN_IN, action: SIGN_IN, next }, { enroll: true });
+  }
   const active = account?.authenticators.filter(({ state }) => state === "active") ?? [];
   const have = active.map(({ label, factor }) => label || factor);
   show(visit, say.enroll_title, pages.choose(lookOf(visit), next, have), found);
@@ -139,7 +131,7 @@ const isBound = (account: AccountAnswer | undefined): boolean => account !== und
 /** The receipt that allows one more enrollment, while Twofold takes it. */
 function stepUpOf(visit: Visit): string | undefined {
   const proof = visit.proof(MANAGE);
-  return proof && Date.now() - proof.at < STEP_UP_MS ? proof.receipt : undefined;
+  return proof && Date.now() - proof.at < STEP_UP_MS ? (proof.receipt ?? undefined) : undefined;
 }
 
 async function enroll(visit: Visit, fields: Fields): Promise<void> {
@@ -150,7 +142,7 @@ async function enroll(visit: Visit, fields: Fields): Promise<void> {
   if (answered) {
     const ended = await judge(visit, answered, MANAGE, MANAGE);
     if (isTrouble(ended)) return showChoice(visit, fields, ended);
-    keep(visit, MANAGE, ended);
+    visit.keepProof(MANAGE, ended);
     return redirect(visit.response, pageOf(visit, "enroll", localPath(fields["next"])));
   }
   if (factor !== "totp" && factor !== "webauthn") return showChoice(visit, fields);
@@ -163,13 +155,17 @@ async function enroll(visit: Visit, fields: Fields): Promise<void> {
   }
 }
 
+async function makeAccount({ settings, somebody: { id, name } }: Visit): Promise<void> {
+  await settings.client.putAccount(id, name === undefined ? {} : { display_name: name });
+}
+
 /** Begin an enrollment, or show again the one that this browser began. */
 async function begin(
   visit: Visit, fields: Fields, factor: "totp" | "webauthn", stepUp: string | undefined, found?: Trouble,
 ): Promise<void> {
   const { client, sentences } = visit.settings;
-  const { id, name } = visit.somebody;
-  await client.putAccount(id, name === undefined ? {} : { display_name: name });
+  const { id } = visit.somebody;
+  await makeAccount(visit);
   const account = await client.getAccount(id);
   // The same application gets the same secret again. Whoever else began that in this account may have seen it.
   const others = account.authenticators.filter((one) =>
@@ -216,6 +212,9 @@ async function showFresh(visit: Visit, fields: Fields, found?: Trouble): Promise
   const closed = await visit.closed(true);
   if (closed) return redirect(visit.response, pageOf(visit, closed, visit.request.originalUrl));
   const atLeast = fields["at"] === "passkey" ? "passkey" : "code";
+  if (visit.settings.returnTo && !found) {
+    return sendToPrompt(visit, { purpose: FRESH, action: actionOf(next), next, atLeast });
+  }
   const hidden: [string, string][] = [["next", next], ["at", atLeast]];
   await showProof(visit, actionOf(next), `${visit.base}/fresh`, hidden, atLeast, found);
 }
@@ -230,7 +229,7 @@ export async function showProof(
   const asking = { to, fields, passkey, takesCode, takesThree: found?.ways.includes("three_codes") ?? false };
   const none = !takesCode && !passkey && html`<p>${say.need_passkey}</p>
 <p><a href="${visit.base}/enroll">${say.enroll_title}</a></p>`;
-  const body = html`<p>${say.fresh_lead} <strong>${action.split(" ").slice(0, 2).join(" ")}</strong></p>${none}${
+  const body = html`<p>${say.fresh_lead} <strong>${pages.inWords(action)}</strong></p>${none}${
     pages.ask(lookOf(visit), asking, say.fresh_send)}`;
   show(visit, say.fresh_title, body, found);
 }
@@ -243,12 +242,8 @@ async function takeFresh(visit: Visit, fields: Fields): Promise<void> {
   if (await visit.closed(true)) return showFresh(visit, fields);
   const ended = await judge(visit, readAnswer(fields), FRESH, actionOf(next), String(fields["at"]));
   if (isTrouble(ended)) return showFresh(visit, fields, ended);
-  keep(visit, actionOf(next), ended);
+  visit.keepProof(actionOf(next), ended);
   redirect(visit.response, next);
-}
-
-function keep(visit: Visit, action: string, { factor, receipt }: { factor: string; receipt: string | null }): void {
-  visit.keepProof(action, { at: Date.now(), factor, ...(receipt === null ? {} : { receipt }) });
 }
 
 /** `{code}` or `{challenge, credential}` opens the gate; with the `action` of a refusal it is the proof for that. */
@@ -264,7 +259,7 @@ async function verify(visit: Visit, fields: Fields): Promise<void> {
     const { status, code, words, retryAfter: retry_after, ways } = ended;
     return sendJson(visit.response, status, { title: "Not verified", status, code, detail: words.join(" "), retry_after, ways });
   }
-  if (isFresh) keep(visit, action, ended);
+  if (isFresh) visit.keepProof(action, ended);
   else visit.pass(ended.factor, ended.authenticator_id, epochIn(ended.receipt));
   const { factor, recovery_codes_left, reenroll_by } = ended;
   sendJson(visit.response, 200, { verified: true, factor, recovery_codes_left, reenroll_by });

@@ -31,6 +31,7 @@ export const SENTENCES = {
   recovery_done: "I have kept them",
   sign_out: "Sign in as somebody else",
   back: "Back",
+  again: "Try again",
   wait: "Please wait {seconds} s.",
   // why an answer did not count, by reason
   wrong_code: "That code is wrong or no longer valid. Type the one your app shows now.",
@@ -64,6 +65,10 @@ export const SENTENCES = {
   unavailable: "We cannot check codes at the moment. Please try again soon.",
   refused: "That did not work. Please try again.",
   foreign: "Another site sent this. Nothing has happened.",
+  // how a visit to Twofold's pages ended
+  access_denied: "You went back without an answer. Nothing has happened.",
+  prompt_mismatch: "That answer belongs elsewhere, or came too late.",
+  prompt_used: "That answer was used already.",
   // what the browser says of passkeys
   cancelled: "No passkey came. Try again, or take another way.",
   replaced: "No passkey came. Try again.",

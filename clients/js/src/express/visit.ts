@@ -21,7 +21,7 @@ interface Passed {
 export interface Proof {
   at: number;
   factor: string;
-  receipt?: string;
+  receipt: string | null;
 }
 
 /** The enrollment that this sign-in began, with the receipt that allowed it. */
@@ -29,6 +29,18 @@ export interface Begun {
   id: string;
   factor: "totp" | "webauthn";
   stepUp: string | undefined;
+}
+
+/** What waits for the browser to come back from Twofold's pages. */
+export interface Asked {
+  verifier: string;
+  state: string;
+  purpose: string;
+  action: string;
+  next: string;
+  atLeast?: string;
+  /** The form that was held up. */
+  form?: { to: string; fields: [string, string][] };
 }
 
 interface State {
@@ -39,6 +51,7 @@ interface State {
   passed?: Passed;
   proofs?: Record<string, Proof>;
   begun?: Begun;
+  asked?: Asked;
 }
 
 /** What is in the way: nobody signed in, no second factor shown, or none set up. */
@@ -104,15 +117,24 @@ export class Visit {
   /** What keeps the gate shut; `must`: for a page that takes a second factor of everybody. */
   async closed(must = false): Promise<Closed | undefined> {
     if (!this.person) return "sign_in";
-    const account = await this.account();
+    let account = await this.account();
+    if (this.#passed && !this.#hasPassed(account)) {
+      // What is believed may be older than what was shown since.
+      account = await this.account({ isFresh: true });
+      if (!this.#hasPassed(account)) delete this.#state.passed;
+    }
     if (account?.state === "unavailable") throw locked(this.person.id);
     if (account && account.state !== "empty") return this.#hasPassed(account) ? undefined : "challenge";
     return must || (await this.settings.require(this.person, this.request)) ? "enroll" : undefined;
   }
 
-  #hasPassed(account: AccountAnswer): boolean {
-    const passed = this.#isOurs ? this.state?.passed : undefined;
-    if (!passed || passed.epoch !== account.epoch) return false;
+  get #passed(): Passed | undefined {
+    return this.#isOurs ? this.state?.passed : undefined;
+  }
+
+  #hasPassed(account: AccountAnswer | undefined): boolean {
+    const passed = this.#passed;
+    if (!passed || !account || passed.epoch !== account.epoch) return false;
     // Recovery codes are not listed; whatever ends them is a new epoch.
     return passed.factor === "recovery_codes"
       || account.authenticators.some(({ id, state }) => id === passed.authenticator && state === "active");
@@ -169,9 +191,18 @@ export class Visit {
   }
 
   /** Keep a proof, at most a few of them: the oldest goes. */
-  keepProof(action: string, proof: Proof): void {
+  keepProof(action: string, { factor, receipt }: Pick<VerifiedAnswer, "factor" | "receipt">): void {
+    const proof: Proof = { at: Date.now(), factor, receipt };
     const others = Object.entries(this.#state.proofs ?? {}).filter(([name]) => name !== action);
     this.#state.proofs = Object.fromEntries([...others.slice(1 - PROOFS_MAX), [action, proof]]);
+  }
+
+  /** The receipt of a proof, for whoever takes it first in this session. */
+  takeReceipt(action: string): string | null {
+    const proof = this.proof(action);
+    const receipt = proof?.receipt ?? null;
+    if (proof) proof.receipt = null;
+    return receipt;
   }
 
   forgetProof(action: string): void {
@@ -180,6 +211,19 @@ export class Visit {
 
   get begun(): Begun | undefined {
     return this.#isOurs ? this.#state.begun : undefined;
+  }
+
+  get asked(): Asked | undefined {
+    return this.#isOurs ? this.#state.asked : undefined;
+  }
+
+  /** Remember what was asked at Twofold's pages; the answer counts in this browser alone. */
+  ask(asked: Asked): void {
+    this.#renew().asked = asked;
+  }
+
+  forgetAsked(): void {
+    delete this.#state.asked;
   }
 
   /** Remember an enrollment, whose secret is for this browser alone. */
@@ -202,7 +246,7 @@ function drop(request: Request): void {
   if (request.session?.[SESSION_KEY]) delete request.session[SESSION_KEY];
 }
 
-const randomName = (): string => randomBytes(32).toString("base64url");
+export const randomName = (): string => randomBytes(32).toString("base64url");
 
 function isEqual(one: string, other: string): boolean {
   return one.length === other.length && timingSafeEqual(Buffer.from(one), Buffer.from(other));

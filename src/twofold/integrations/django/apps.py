@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from django.apps import AppConfig
-from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_out
 from django.core.checks import register
 from django.db import transaction
@@ -22,15 +22,15 @@ class TwofoldConfig(AppConfig):
 
     name = "twofold.integrations.django"
     label = "twofold"
-    verbose_name = "Twofold"
+    verbose_name: str = "Twofold"
 
     def ready(self) -> None:
         from twofold.integrations.django.checks import check_gate  # noqa: PLC0415 - needs the user model
 
         register(check_gate, "security")
         user_logged_out.connect(_hear_of_sign_out)
-        post_save.connect(_hear_of_save, sender=settings.AUTH_USER_MODEL)
-        post_delete.connect(_hear_of_deletion, sender=settings.AUTH_USER_MODEL)
+        post_save.connect(_hear_of_save)
+        post_delete.connect(_hear_of_deletion)
 
 
 def _hear_of_sign_out(request: Any, **_: object) -> None:
@@ -42,12 +42,13 @@ def _hear_of_sign_out(request: Any, **_: object) -> None:
 def _hear_of_save(instance: Any, created: bool, using: str, **_: object) -> None:
     """A new password ends what the old one began. Django keeps it in `_password` until the person is saved, and never
     there when it only hashes the old one anew."""
-    if not created and instance._password is not None:
+    if isinstance(instance, get_user_model()) and not created and vars(instance).get("_password") is not None:
         transaction.on_commit(partial(_end_sessions, str(instance.pk)), using=using)
 
 
 def _hear_of_deletion(instance: Any, using: str, **_: object) -> None:
-    transaction.on_commit(partial(_delete, str(instance.pk)), using=using)
+    if isinstance(instance, get_user_model()):
+        transaction.on_commit(partial(_delete, str(instance.pk)), using=using)
 
 
 def _end_sessions(account_id: str) -> None:

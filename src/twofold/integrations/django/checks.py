@@ -14,7 +14,7 @@ from django.urls import NoReverseMatch, resolve
 from django.utils.module_loading import import_string
 
 from twofold.integrations.django.gate import SecondFactorMiddleware
-from twofold.integrations.django.opening import find_prefix
+from twofold.integrations.django.opening import find_path
 from twofold.integrations.django.urls import serve
 
 GATE = "twofold.integrations.django.SecondFactorMiddleware"
@@ -43,15 +43,15 @@ def _check_middleware() -> Iterator[CheckMessage]:
 
 def _check_urls() -> Iterator[CheckMessage]:
     try:
-        prefix = find_prefix()
+        place = find_path("twofold:page", "security")
     except NoReverseMatch:
         hint = 'Add path("2fa/", include("twofold.integrations.django.urls")) to the URLs.'
         yield Error("The pages of the second factor have no address.", hint, id="twofold.E004")
         return
-    found = resolve(f"{prefix}/sign-in/code").func
+    found = resolve(place).func
     if found is not serve:
         where = f"{found.__module__}.{found.__qualname__}"
-        yield Error(f"At {prefix}/ answers {where}.", "Include Twofold's URLs before it.", id="twofold.E005")
+        yield Error(f"At {place} answers {where}.", "Include Twofold's URLs before it.", id="twofold.E005")
 
 
 def _check_settings() -> Iterator[CheckMessage]:

@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeVar
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpResponse
-from django.http.request import RawPostDataException
 
 from twofold.integrations.arrival import Demand
 from twofold.integrations.django.gate import Request, find_visit, respond
@@ -47,9 +46,8 @@ def _ask_before(demand: Demand, view: Any) -> Any:
 
 def _check(request: Request, demand: Demand) -> HttpResponse | None:
     visit = find_visit(request)
-    try:
-        body = request.body
-    except RawPostDataException:  # a form with files, read by now: nothing of it can be kept
-        body = b""
+    kind = request.headers.get("content-type", "").lower()
+    # Of anything else, such as a form with files, nothing could be kept; and it may be too large, or read by now.
+    body = request.body if kind.startswith("application/x-www-form-urlencoded") else b""
     answer = open_guard().check(visit.arrival, visit.person, visit.login, demand, body)
     return None if answer is None else respond(request, answer)

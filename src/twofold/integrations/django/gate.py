@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.urls import Resolver404, resolve
 
-from twofold.integrations.arrival import Answer, Arrival, Login, Person
+from twofold.integrations.arrival import Answer, Arrival, Login, Person, find_login
 from twofold.integrations.django.opening import LAYOUT, find_hook, open_guard
 
 
@@ -47,7 +47,7 @@ class SecondFactorMiddleware:
 
     def __call__(self, request: Request) -> HttpResponse:
         arrival, person = _describe(request), _find_person(request)
-        login = self._guard.find_login(request.session, person, arrival.headers)
+        login = find_login(request.session, person, arrival.headers)
         refusal = self._guard.admit(arrival, person, login)
         request.twofold = Visit(arrival, person, login, refusal)
         if refusal is None or _is_exempt(request):

@@ -27,7 +27,7 @@ LAYOUT = "twofold/base.html"
 #: Functions, which the guard is not told of.
 HOOKS = ("person", "require", "administrators")
 #: Sent after the commit with `account_id`, `kind`, `at` (microseconds since 1970) and `payload`: `docs/events.md`.
-happened = Signal()
+happened: Signal = Signal()
 
 
 @cache
@@ -36,8 +36,9 @@ def open_guard() -> BlockingGuard:
     given = {name: value for name, value in getattr(settings, "TWOFOLD", {}).items() if name not in HOOKS}
     defaults: dict[str, Any] = {
         "database": f"sqlite:///{Path(getattr(settings, 'BASE_DIR', '.'), 'twofold.db')}",
-        "prefix": find_prefix(),
-        "login_url": resolve_url(settings.LOGIN_URL),
+        "prefix": find_path("twofold:page", "").rstrip("/"),
+        "login_url": _inside(resolve_url(settings.LOGIN_URL)),
+        "sign_out_url": find_path("twofold:sign_out"),
         "has_layout": has_layout(),
     }
     try:
@@ -56,9 +57,9 @@ def find_hook(name: str) -> Callable[..., Any] | None:
     return import_string(hook) if isinstance(hook, str) else hook
 
 
-def find_prefix() -> str:
-    """Where `twofold.integrations.django.urls` is included. Raises `NoReverseMatch`."""
-    return "/" + reverse("twofold:page", args=[""]).removeprefix(get_script_prefix()).rstrip("/")
+def find_path(name: str, *arguments: str) -> str:
+    """Where one of `twofold.integrations.django.urls` is, inside the application. Raises `NoReverseMatch`."""
+    return _inside(reverse(name, args=arguments))
 
 
 def list_superusers() -> list[str]:
@@ -74,6 +75,12 @@ def has_layout() -> bool:
     except TemplateDoesNotExist:
         return False
     return True
+
+
+def _inside(url: str) -> str:
+    """A path without what the whole application is mounted under."""
+    root = get_script_prefix()
+    return "/" + url.removeprefix(root) if url.startswith(root) else url
 
 
 def _ask_database(question: Callable[[], list[str]]) -> list[str]:

@@ -283,6 +283,7 @@ _SENTENCES: dict[str, Sentence | Callable[[Activity, Account], Sentence]] = {
     "prompt.answered": Sentence("An application was told that it is you"),
     "prompt.canceled": Sentence("Gone back to an application without an answer"),
     "prompt.redeemed": Sentence("A confirmation was used by an application"),
+    "prompt.refused": Sentence("A confirmation came back in another browser than the one that asked; it was not taken"),
     "sign_in.sprayed": Sentence("Many wrong sign-ins came together"),
     "network.blocked": _tell_blocked,
     "network.lifted": lambda activity, _: Sentence(

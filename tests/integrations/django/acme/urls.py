@@ -3,7 +3,6 @@
 from django.contrib import admin
 from django.contrib.auth import views as auth
 from django.urls import include, path
-
 from tests.integrations.django.acme import views
 
 reset = auth.PasswordResetConfirmView.as_view(post_reset_login=True, success_url="/account")

@@ -10,7 +10,7 @@ from django.urls import reverse
 from twofold.errors import Refused
 from twofold.integrations.django.opening import open_guard
 
-register = template.Library()
+register: template.Library = template.Library()
 
 
 @register.simple_tag
@@ -20,9 +20,9 @@ def twofold_url(page: str = "security") -> str:
 
 
 @register.simple_tag(takes_context=True)
-def second_factor_state(context: dict[str, Any]) -> str:
+def second_factor_state(context: Any) -> str:
     """The state of the second factor of whoever is signed in; "" for nobody, "empty" for who has none."""
-    person = context["request"].twofold.person
+    person = context.request.twofold.person
     try:
         return open_guard().verifier.account(person.id).state if person else ""
     except Refused:
