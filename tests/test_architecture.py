@@ -120,7 +120,7 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "server.embedded": (f"{SERVER} bootstrap", "msgspec starlette"),
     # What stands before the applications of others; the room of a framework knows that one alone.
     "integrations": (f"{SERVER} blocking bootstrap portal integrations", "markupsafe msgspec starlette"),
-    "integrations.flask": ("core blocking config verifier integrations", "flask jinja2 msgspec"),
+    "integrations.flask": ("core blocking config verifier integrations", "flask msgspec"),
     "integrations.starlette": ("core config verifier integrations", "anyio fastapi jinja2 starlette"),
     "integrations.asgi": ("core config verifier integrations", "msgspec"),
     "integrations.django": ("core config verifier integrations", "asgiref django msgspec"),

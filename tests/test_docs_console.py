@@ -32,6 +32,7 @@ FOLLOWED = [
     "docs/howto/api-from-anything.md",
     "docs/howto/backup.md",
     "docs/howto/doctor.md",
+    "docs/howto/hosted-prompt.md",
     "docs/howto/passkey-address.md",
     "docs/howto/passkeys-in-your-application.md",
     "docs/howto/run-a-server.md",

@@ -28,6 +28,7 @@ LANGUAGES = {".py": "python", ".js": "js", ".conf": "nginx", ".service": "ini", 
 
 _FENCE = re.compile(r"(^(?P<ticks>```+).*?^(?P=ticks)$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(\]\(<?)([^)\s>#]+)(#[^)\s>]*)?(>?\))")
+_SOURCE = re.compile(r"(\b(?:src|srcset)=\")([^\"]+)(\")")
 _COMMENT = re.compile(r"^<!-- .*? -->\n", re.MULTILINE | re.DOTALL)
 _PICTURE = re.compile(
     r'<picture><source media="\(prefers-color-scheme: dark\)" srcset="([^"]+)"><img src="([^"]+)"([^>]*)></picture>'
@@ -59,7 +60,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         markdown = markdown.replace(_API_CALLS, write_reference())
 
     def change(text: str) -> str:
-        return _LINK.sub(lambda link: _led(link, path, here), _COMMENT.sub("", text))
+        text = _SOURCE.sub(lambda source: f"{source[1]}{_led(source[2], path, here)}{source[3]}", _COMMENT.sub("", text))
+        return _LINK.sub(lambda link: f"{link[1]}{_led(link[2], path, here)}{link[3] or ''}{link[4]}", text)
 
     # What shows another kind of file is one block of code.
     return _outside_of_blocks(markdown, change) if path.endswith(".md") and (ROOT / path).is_file() else markdown
@@ -101,12 +103,10 @@ def _as_page(target: str) -> str:
     return f"---\nsearch:\n  exclude: true\n---\n\n# {target}\n\n````{language}\n{text}````\n"
 
 
-def _led(link: re.Match[str], path: str, here: str) -> str:
+def _led(link: str, path: str, here: str) -> str:
     """A link of the file at `path` as it has to be on the page `here` of the site."""
-    target = _target(path, link[2])
-    if target is None:
-        return link[0]
-    return f"{link[1]}{posixpath.relpath(_page_of(target), posixpath.dirname(here) or '.')}{link[3] or ''}{link[4]}"
+    target = _target(path, link)
+    return link if target is None else posixpath.relpath(_page_of(target), posixpath.dirname(here) or ".")
 
 
 def _outside_of_blocks(markdown: str, change: Callable[[str], str]) -> str:

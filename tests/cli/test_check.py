@@ -142,7 +142,13 @@ def test_a_django_project_is_checked_with_its_admin(folder: Path, how: str) -> N
     found = {each["route"]: each["state"] for each in json.loads(told.stdout)}
     assert found["/health"] == "open on purpose"
     assert len(found) > 20
-    for route in ("/account", "/orders/<int:id>/", "/notes/<day>", "/admin/", "/admin/auth/user/<path:object_id>/change/"):
+    for route in (
+        "/account",
+        "/orders/<int:id>/",
+        "/notes/<day>",
+        "/admin/",
+        "/admin/auth/user/<path:object_id>/change/",
+    ):
         assert found[route] == "gated", found
     assert not any(route.startswith("/2fa/") for route in found)
 
@@ -158,7 +164,11 @@ def test_django_middleware_that_answers_first_is_found(folder: Path) -> None:
     [
         ([], 2, "say which application"),
         (["nowhere:app"], 1, "nowhere:app cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
-        (["broken:app"], 1, "broken:app cannot be imported: ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        (
+            ["broken:app"],
+            1,
+            "broken:app cannot be imported: ModuleNotFoundError: No module named 'nothing_of_that_name'",
+        ),
         (["shop:lost"], 1, "shop:lost cannot be imported: AttributeError: module 'shop' has no attribute 'lost'"),
         (["plain:app"], 1, "plain:app is no application"),
         (["--django", "nowhere"], 1, "nowhere cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),

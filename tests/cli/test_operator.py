@@ -36,11 +36,17 @@ def test_key_is_alone_on_stdout_and_never_shown_again(invoke: Invoke) -> None:
 
 def test_key_carries_what_it_was_made_with(invoke: Invoke) -> None:
     arguments = "--scope verify,admin --origin https://a.example --origin https://b.example --rp-id a.example --rate 5"
-    assert invoke("apikey", "create", "shop", *arguments.split(), "--cidr", "10.0.0.0/8").exit_code == 0
+    more = ("--cidr", "10.0.0.0/8", "--return-to", "https://a.example/back", "--return-to", "http://localhost:5000/b")
+    created = invoke("apikey", "create", "shop", *arguments.split(), *more)
+    assert created.exit_code == 0
+    assert "prompts lead back to http://localhost:5000/b\n" in created.stderr
     (shown,) = json.loads(invoke("apikey", "list", "--json").stdout)
     assert shown["scopes"] == ["verify", "admin"]
     assert shown["origins"] == ["https://a.example", "https://b.example"]
     assert (shown["rp_id"], shown["rate_per_s"], shown["networks"]) == ("a.example", 5, ["10.0.0.0/8"])
+    assert shown["return_to"] == ["https://a.example/back", "http://localhost:5000/b"]
+    listed = invoke("apikey", "list").stdout.splitlines()
+    assert listed[1:] == [f"{shown['id']}: prompts lead back to {url}" for url in shown["return_to"]]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +57,7 @@ def test_key_carries_what_it_was_made_with(invoke: Invoke) -> None:
         (["--origin", "https://a.example/path"], "origin"),
         (["--rate", "0"], "rate"),
         (["--cidr", "10.0.0.1/8"], "cidr"),
+        (["--return-to", "http://a.example/back"], "return_to"),
     ],
 )
 def test_key_that_cannot_be_made_is_refused_in_one_line(invoke: Invoke, arguments: list[str], field: str) -> None:

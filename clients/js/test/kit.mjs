@@ -63,7 +63,7 @@ export class Visitor {
     this.cookies = { ...cookies };
   }
 
-  async send(path, { method = "GET", form, json, headers = {}, follow = true, stay } = {}) {
+  async send(path, { method = "GET", form, json, headers = {}, follow = true } = {}) {
     const body = form ? new URLSearchParams(form).toString() : json === undefined ? undefined : JSON.stringify(json);
     const type = form ? "application/x-www-form-urlencoded" : "application/json";
     const cookie = Object.entries(this.cookies).map(([name, value]) => `${name}=${value}`).join("; ");
@@ -79,9 +79,9 @@ export class Visitor {
       this.cookies[name] = value;
     }
     const location = answer.headers.get("location");
-    if (follow && location && !(stay && location.startsWith(stay))) {
+    if (follow && location) {
       await answer.text();
-      return this.send(location.replace(this.url, ""), { headers, stay });
+      return this.send(location.replace(this.url, ""), { headers });
     }
     const text = await answer.text();
     return { status: answer.status, path, location, text, headers: answer.headers,

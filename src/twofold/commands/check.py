@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import click
 
@@ -30,10 +31,18 @@ class Target(NamedTuple):
     url: str = "http://localhost"
 
 
+def _read_origin(_context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
+        raise click.BadParameter("expected an origin such as https://shop.example")
+    return value
+
+
 @click.command()
 @click.argument("app", required=False, metavar="[MODULE:APP]")
 @click.option("--django", "settings", envvar="DJANGO_SETTINGS_MODULE", metavar="MODULE", help="A project's settings.")
-@click.option("--url", metavar="URL", help="Where people open it, if it answers to that name alone.")
+@click.option(
+    "--url", metavar="URL", callback=_read_origin, help="Where people open it, if it answers to that name alone."
+)
 @json_option
 def check(*, app: str | None, settings: str | None, url: str | None, as_json: bool) -> None:
     """Try every door of an application that Twofold is inside of; exit status 1 if the gate is not before one."""
@@ -42,6 +51,8 @@ def check(*, app: str | None, settings: str | None, url: str | None, as_json: bo
     # Where the commands of the frameworks look for an application.
     sys.path.insert(0, str(Path.cwd()))
     target = _load(app, settings)
+    if not callable(target.app):
+        raise click.ClickException(f"{app} is no application")
     findings = examine(target.app, target.doors, url=url or target.url)
     if as_json:
         print_json(findings)

@@ -12,15 +12,15 @@ from urllib.parse import quote
 
 import msgspec
 from flask import Flask, Response, current_app, g, render_template, request, session
-from jinja2 import TemplateNotFound
 
 from twofold.errors import ConfigurationError
 from twofold.integrations.arrival import Answer, Arrival, Demand, Login, Options, Person, check_person, find_login
 from twofold.integrations.blocking_guard import BlockingGuard
 
+__all__ = ["Person", "SecondFactor", "fresh", "second_factor_exempt", "second_factor_required"]
+
 P = ParamSpec("P")
 Who = Person | str | int | None
-
 LAYOUT = "twofold/base.html"
 ENDPOINT = "twofold"
 
@@ -37,11 +37,7 @@ class SecondFactor(BlockingGuard):
         self, app: Flask, person: Callable[[], Who], *, login: Callable[[], str] | None = None, **options: Any
     ) -> None:
         self._find_person, self._name_login = person, login
-        try:
-            app.jinja_env.get_or_select_template(LAYOUT)
-            has_layout = True
-        except TemplateNotFound:
-            has_layout = False
+        has_layout = app.jinja_loader is not None and LAYOUT in app.jinja_loader.list_templates()
         given: dict[str, Any] = {"issuer": app.name, "has_layout": has_layout}
         super().__init__(Options(**given | options))
         app.extensions[ENDPOINT] = self

@@ -92,7 +92,9 @@ def _list_starlette(app: Any, place: str) -> Iterator[Door]:
     for route in list_routes(app):
         kind = getattr(route, "original_route", route)
         if isinstance(kind, Host):
-            yield from (msgspec.structs.replace(door, host=fill(route.host, {})) for door in list_doors(route.app, place))
+            yield from (
+                msgspec.structs.replace(door, host=fill(route.host, {})) for door in list_doors(route.app, place)
+            )
             continue
         if isinstance(kind, Mount) and not is_open(route.app):
             yield from list_doors(route.app, place + fill(route.path, {}))
