@@ -1,4 +1,4 @@
-"""`BlockingVerifier` in somebody's Flask application, against the tutorial's dict and pyotp: the same gunicorn around both.
+"""`BlockingVerifier` in somebody's Flask application, against the dict and pyotp of the tutorials, both under gunicorn.
 
 All of them stand beside each other, ours over one SQLite file, and take turns under the same load client.
 """
@@ -36,6 +36,7 @@ WAYS = (
     Way("1 worker without", 1, False),
     Way("2 workers without", 2, False),
 )
+WRONG_CODES_IN = 1
 
 
 def measure(*, accounts: int, rounds: int) -> list[Figure]:
@@ -54,22 +55,33 @@ def measure(*, accounts: int, rounds: int) -> list[Figure]:
 
         ours, tutorial = started("bench.embedded:app"), started("bench.tutorial:app")
         figures = []
-        for kind, codes in (("other", "right"), ("wrong", "wrong")):
+        for kind, codes, ways in (("other", "right", range(len(WAYS))), ("wrong", "wrong", [WRONG_CODES_IN])):
             # Each side has phones of its own: to both each code is new.
             load = stack.enter_context(Load(kind, ours[0].port, accounts=accounts))
             tutorial_load = stack.enter_context(Load(kind, tutorial[0].port, accounts=accounts))
-            for way, here, there in zip(WAYS, ours, tutorial, strict=True):
-                rates, tutorial_rates = list[float](), list[float]()
-                for n in range(1 + rounds):
-                    rate = load.run(count=COUNT, in_flight=IN_FLIGHT, port=here.port).rate
-                    tutorial_rate = tutorial_load.run(count=COUNT, in_flight=IN_FLIGHT, port=there.port).rate
-                    # The first round warms them up.
-                    if n > 0:
-                        rates.append(rate)
-                        tutorial_rates.append(tutorial_rate)
-                figures += [
-                    Figure(f"{way.name}, {codes} codes: BlockingVerifier", median(rates), "/s"),
-                    Figure(f"{way.name}, {codes} codes: a dict and pyotp", median(tutorial_rates), "/s"),
-                    Figure(f"{way.name}, {codes} codes: ratio", ratio(rates, tutorial_rates), "x", at_least=GOAL),
-                ]
+            for n in ways:
+                rates = _in_turns(load, ours[n], rounds, tutorial_load, tutorial[n])
+                figures += _figures(f"{WAYS[n].name}, {codes} codes", *rates)
         return figures
+
+
+def _in_turns(
+    load: Load, ours: Server, rounds: int, tutorial_load: Load, tutorial: Server
+) -> tuple[list[float], list[float]]:
+    """The rates of both in each round but the first, which warms them up."""
+    pairs = [
+        (
+            load.run(count=COUNT, in_flight=IN_FLIGHT, port=ours.port).rate,
+            tutorial_load.run(count=COUNT, in_flight=IN_FLIGHT, port=tutorial.port).rate,
+        )
+        for _ in range(1 + rounds)
+    ]
+    return [rate for rate, _ in pairs[1:]], [rate for _, rate in pairs[1:]]
+
+
+def _figures(name: str, ours: list[float], tutorial: list[float]) -> list[Figure]:
+    return [
+        Figure(f"{name}: BlockingVerifier", median(ours), "/s"),
+        Figure(f"{name}: a dict and pyotp", median(tutorial), "/s"),
+        Figure(f"{name}: ratio", ratio(ours, tutorial), "x", at_least=GOAL),
+    ]

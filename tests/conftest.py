@@ -56,6 +56,20 @@ _PACKAGES = {
         "apk": "sudo apk add caddy",
         "brew": "brew install caddy",
     },
+    "node": {
+        "apt-get": "sudo apt-get install nodejs",
+        "dnf": "sudo dnf install nodejs",
+        "pacman": "sudo pacman -S nodejs",
+        "apk": "sudo apk add nodejs",
+        "brew": "brew install node",
+    },
+    "npm": {
+        "apt-get": "sudo apt-get install npm",
+        "dnf": "sudo dnf install nodejs-npm",
+        "pacman": "sudo pacman -S npm",
+        "apk": "sudo apk add npm",
+        "brew": "brew install node",
+    },
     "openssl": {
         "apt-get": "sudo apt-get install openssl",
         "dnf": "sudo dnf install openssl",

@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     "sign_in": (f"{SHELL} directory passkeys sign_in_limits verifier", "msgspec"),
     "administration": (f"{SHELL} directory sign_in", "msgspec"),
     "mass_reset": (f"{SHELL} administration directory key_ports", "msgspec"),
-    "prompts": (f"{SHELL} directory sign_in", "msgspec"),
+    "prompts": (f"{SHELL} directory factors.webauthn_json passkey_facts sign_in", "msgspec"),
     "networks": (SHELL, "msgspec"),
     "sign_in_limits": (f"{SHELL} networks", "msgspec"),
     "delivery": ("core ports", "msgspec"),
@@ -121,6 +121,7 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     # What stands before the applications of others; the room of a framework knows that one alone.
     "integrations": (f"{SERVER} blocking bootstrap portal integrations", "markupsafe msgspec starlette"),
     "integrations.flask": ("core blocking config verifier integrations", "flask msgspec"),
+    "integrations.flask_request": ("integrations", "flask"),
     "integrations.starlette": ("core config verifier integrations", "anyio fastapi jinja2 starlette"),
     "integrations.asgi": ("core config verifier integrations", "msgspec"),
     "integrations.django": ("core config verifier integrations", "asgiref django msgspec"),

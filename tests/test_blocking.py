@@ -8,7 +8,7 @@ from tests.deployments import phone_of
 
 from twofold import BlockingVerifier, Rejected, Verified
 from twofold.core.decision import Confirmed
-from twofold.errors import ConfigurationError, Refused
+from twofold.errors import ConfigurationError, InvalidInput, Refused
 
 
 @pytest.fixture
@@ -55,6 +55,15 @@ def test_many_threads_may_use_it_at_once_and_one_code_lets_in_one(verifier: Bloc
         ends = [task.result() for task in [threads.submit(attempt) for _ in range(6)]]
     assert sum(isinstance(end, Verified) for end in ends) == 1
     assert sum(isinstance(end, Rejected) for end in ends) == 5
+
+
+@pytest.mark.parametrize("code", [123456, None, True, ["123456"], {"$ne": ""}, b"123456"])
+def test_a_code_that_is_no_text_is_refused_in_a_line(verifier: BlockingVerifier, code: object) -> None:
+    token = phone_of(verifier.enroll("alice", "hotp"))
+    verifier.confirm("alice", token.id, code=token.press())
+    with pytest.raises(InvalidInput, match="code: expected"):
+        verifier.verify("alice", code=code)  # type: ignore[arg-type]
+    assert isinstance(verifier.verify("alice", code=token.press()), Verified)
 
 
 def test_opened_again_it_knows_what_was_used(tmp_path: Path) -> None:

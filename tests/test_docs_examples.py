@@ -13,15 +13,20 @@ import pytest
 from tests.test_docs import PAGES, ROOT, RUN_AS_A_WHOLE
 from tests.test_docs_console import FOLLOWED
 
-#: All that the site shows: those of `deploy/` are linked to.
-SHOWN = [*PAGES, *sorted((ROOT / "deploy").rglob("*.md"))]
+#: All that the site shows; these are linked to.
+SHOWN = [
+    *PAGES,
+    *sorted((ROOT / "deploy").rglob("*.md")),
+    ROOT / "clients" / "js" / "README.md",
+    ROOT / "src" / "twofold" / "server" / "languages" / "README.md",
+]
 #: What a reader would type, save or send. Other blocks show what comes of it, or how another program is set up.
 EXAMPLES = {"bash", "console", "diff", "django", "html+django", "html+jinja", "http", "javascript", "jinja", "js",
             "jsx", "mjs", "powershell", "py", "python", "sh", "shell", "sql", "ts", "tsx", "typescript"}  # fmt: skip
 OTHERS = {"caddyfile", "csv", "html", "ini", "json", "nginx", "text", "toml", "yaml"}
 
 _NOTE = r"<!-- (?P<kind>run by|not run|keep): (?P<what>[^\n]+?) -->\n"
-_BLOCK = re.compile(rf"^(?:{_NOTE})?```+(?P<language>[^\n`]*)\n.*?^```+$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(rf"^(?:{_NOTE})?```+(?P<language>[^\n`]*)\n(?P<text>.*?)^```+$", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
@@ -31,18 +36,21 @@ class Block(NamedTuple):
     language: str
     kind: str
     what: str
+    text: str
 
 
 def blocks(text: str) -> Iterator[Block]:
     """The fenced blocks of a page in order."""
     for block in _BLOCK.finditer(text):
         line = text.count("\n", 0, block.start()) + (2 if block["kind"] else 1)
-        yield Block(line, block["language"].strip(), block["kind"] or "", block["what"] or "")
+        yield Block(line, block["language"].strip(), block["kind"] or "", block["what"] or "", block["text"])
 
 
 def find_fault(page: str, text: str, block: Block) -> str | None:
     """What is wrong with a block: nothing, where a test runs it or its note tells why none does."""
     if block.language not in EXAMPLES:
+        if re.search(r"^\$ \w", block.text, re.MULTILINE):
+            return "what is typed belongs into a block of console"
         return None if block.language in OTHERS else f"is it an example? {block.language!r} is not listed here"
     if block.kind == "not run":
         return None
@@ -87,6 +95,12 @@ def test_a_block_without_a_test_is_found(before: str, language: str, fault: str 
     (block,) = blocks(text)
     assert block.line == (6 if before else 5)
     assert find_fault("docs/https.md", text, block) == fault
+
+
+def test_a_command_does_not_hide_in_a_block_of_text() -> None:
+    (told, typed) = blocks("```text\ncosts $ 3\n```\n\n```text\n$ rm -r /\n```\n")
+    assert find_fault("docs/https.md", "", told) is None
+    assert find_fault("docs/https.md", "", typed) == "what is typed belongs into a block of console"
 
 
 def test_a_note_below_the_title_counts_for_the_whole_page() -> None:

@@ -18,6 +18,7 @@ import pytest
 from playwright.sync_api import Page
 from tests.browsers import OpenWindow, assert_accessible
 from tests.test_docs import DOCS, ROOT
+from tests.test_docs_examples import SHOWN
 
 from twofold.server.api import OPERATIONS
 
@@ -151,7 +152,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
 
 def test_no_link_and_no_anchor_is_dead(site: Site, contents: dict[Path, Contents]) -> None:
     dead = [
-        (page.name, link) for page, content in contents.items() for link in content.links
+        (page.name, link) for page, content in contents.items() for link in [*content.links, *content.fetched]
         if not leads_somewhere(site, contents, urljoin(page.as_uri(), link))
     ]  # fmt: skip
     assert dead == []
@@ -200,6 +201,13 @@ def test_files_of_the_repository_that_pages_point_to_are_on_the_site(site: Site)
     source = (site.folder / "repository" / "src" / "twofold" / "core" / "verification.py.html").read_text("utf-8")
     assert "verify_answer" in source
     assert (site.folder / "repository" / "SECURITY.html").is_file()
+
+
+def test_the_examples_of_all_pages_that_are_shown_are_asked_for_a_test(site: Site) -> None:
+    shown = site.folder / "repository"
+    texts = [page.relative_to(shown).with_suffix(".md") for page in shown.rglob("*.html")]
+    pages = {ROOT / (text.with_name("README.md") if text.name == "index.md" else text) for text in texts}
+    assert {page for page in pages if page.is_file()} - set(SHOWN) == set()
 
 
 def test_notes_to_the_tests_are_not_for_readers(site: Site) -> None:

@@ -40,6 +40,13 @@ def pyright() -> Path:
     return PYRIGHT
 
 
+@pytest.fixture(scope="module")
+def mypy(tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
+    """The command; what one run has found out of the package, the next one knows."""
+    kept = tmp_path_factory.mktemp("mypy")
+    return [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", kept]
+
+
 @pytest.mark.parametrize("module", PUBLIC)
 def test_every_public_name_is_used(module: str) -> None:
     program = (ROOT / "tests" / "typed" / f"{PUBLIC[module]}.py").read_text(encoding="utf-8")
@@ -47,12 +54,12 @@ def test_every_public_name_is_used(module: str) -> None:
     assert [name for name in names if not re.search(rf"\b{name}\b", program)] == []
 
 
-def test_mypy_accepts_the_programs(tmp_path: Path) -> None:
-    ended = run(sys.executable, "-m", "mypy", "--strict", "--config-file=", *PROGRAMS, cwd=tmp_path)
+def test_mypy_accepts_the_programs(mypy: list[str | Path], tmp_path: Path) -> None:
+    ended = run(*mypy, *PROGRAMS, cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (0, f"Success: no issues found in {len(PROGRAMS)} source files\n")
 
 
-def test_mypy_refuses_what_the_types_exclude(tmp_path: Path) -> None:
+def test_mypy_refuses_what_the_types_exclude(mypy: list[str | Path], tmp_path: Path) -> None:
     program = tmp_path / "wrong.py"
     program.write_text(
         "from twofold.client import Client\n"
@@ -61,7 +68,7 @@ def test_mypy_refuses_what_the_types_exclude(tmp_path: Path) -> None:
         "twofold.enroll('alice', 'sms')\n"
         "receipt: str = twofold.verify('alice', code='123456').receipt\n"
     )
-    ended = run(sys.executable, "-m", "mypy", "--strict", "--config-file=", program, cwd=tmp_path)
+    ended = run(*mypy, program, cwd=tmp_path)
     assert sorted(set(re.findall(r"wrong.py:(\d)", ended.stdout))) == ["3", "4", "5"]
 
 

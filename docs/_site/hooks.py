@@ -60,7 +60,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         markdown = markdown.replace(_API_CALLS, write_reference())
 
     def change(text: str) -> str:
-        text = _SOURCE.sub(lambda source: f"{source[1]}{_led(source[2], path, here)}{source[3]}", _COMMENT.sub("", text))
+        text = _COMMENT.sub("", text)
+        text = _SOURCE.sub(lambda source: f"{source[1]}{_led(source[2], path, here)}{source[3]}", text)
         return _LINK.sub(lambda link: f"{link[1]}{_led(link[2], path, here)}{link[3] or ''}{link[4]}", text)
 
     # What shows another kind of file is one block of code.
@@ -82,7 +83,7 @@ def _links_out(path: str, text: str) -> Iterator[str]:
 
 def _target(path: str, link: str) -> str | None:
     """Where a link of the page at that path leads, as a path from the root; nothing for another host."""
-    if re.match(r"[a-z]+:", link):
+    if re.match(r"[a-z]+:|/", link):
         return None
     target = posixpath.normpath(posixpath.join(posixpath.dirname(path), unquote(link)))
     return f"{target}/README.md" if (ROOT / target).is_dir() else target

@@ -53,5 +53,7 @@ app.get("/account", (req, res) => {
   const name = req.session.user ?? whoeverIsThere(req);
   return name ? res.send(page(`<h1>${name}</h1>${form("/transfer", "Send", "to", "amount")}`)) : res.redirect("/");
 });
-app.post("/transfer", twofold.fresh({ minutes: 5 }), (req, res) => res.type("text").send(`${req.body.amount} for ${req.body.to}`));
+app.post("/transfer", twofold.fresh({ minutes: 5 }), ({ body }, res) => {
+  res.type("text").send(`${body.amount} for ${body.to}`);
+});
 app.listen(process.env.PORT ?? 3000, () => console.log("listening"));

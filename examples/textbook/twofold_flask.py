@@ -38,7 +38,7 @@ def setup_2fa():
 
 @app.post("/verify-2fa")
 def verify_2fa():
-    code, known = request.json["code"], request.cookies.get("known")
+    code, known = str(request.json["code"]), request.cookies.get("known")
     if "pending" in session:
         ended = twofold.verify(session["pending"], code=code, browser=known, ip=request.remote_addr)
     else:

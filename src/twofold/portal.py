@@ -13,6 +13,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
+from twofold.errors import Unavailable
+
+#: For so long what is under way may hold up a close, or a fork; then it is cut off.
+UNDER_WAY_S = 10
+
 T = TypeVar("T")
 V = TypeVar("V")
 
@@ -21,17 +26,23 @@ class Portal:
     """One event loop in one background thread."""
 
     def __init__(self) -> None:
+        self._process = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="twofold", daemon=True)
         self._thread.start()
 
     @property
     def is_open(self) -> bool:
-        """Whether something can still be asked of it."""
-        return self._thread.is_alive()
+        """Whether something can still be asked of it: its thread is there, in this process."""
+        return self._thread.is_alive() and self._process == os.getpid()
 
     def wait(self, coroutine: Coroutine[Any, Any, V], /) -> V:
-        """What the coroutine returns, or raises."""
+        """What the coroutine returns, or raises; `Unavailable` where the thread was lost in a fork that Python was not
+        told of before (uWSGI without `py-call-uwsgi-fork-hooks` or `lazy-apps`): else it would be waited for, for ever.
+        """
+        if not self.is_open:
+            coroutine.close()
+            raise Unavailable("forked while the database was open: each worker has to load the application by itself")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def close(self) -> None:
@@ -49,8 +60,15 @@ class Kept(Generic[T]):
     ) -> None:
         self._begin, self._end = begin, end
         self._lock = threading.RLock()
+        self._under_way = 0
+        self._ended = threading.Condition()
         self._opened: tuple[Portal, T] | None = None
         _KEPT.add(self)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open just now."""
+        return self._opened is not None
 
     @property
     def value(self) -> T:
@@ -63,14 +81,25 @@ class Kept(Generic[T]):
 
     def wait(self, coroutine: Coroutine[Any, Any, V], /) -> V:
         """See `Portal.wait`."""
-        return self._open()[0].wait(coroutine)
+        with self._lock:
+            portal, _ = self._open()
+            with self._ended:
+                self._under_way += 1
+        try:
+            return portal.wait(coroutine)
+        finally:
+            with self._ended:
+                self._under_way -= 1
+                self._ended.notify_all()
 
     def close(self) -> None:
         """Finish what is under way. Closing twice does nothing; asking again opens again."""
         with self._lock:
             opened, self._opened = self._opened, None
-            if opened is not None:
+            if opened is not None and opened[0].is_open:
                 portal, value = opened
+                with self._ended:
+                    self._ended.wait_for(lambda: self._under_way == 0, UNDER_WAY_S)
                 portal.wait(self._end(value))
                 portal.close()
 
@@ -99,16 +128,19 @@ class Kept(Generic[T]):
 
 
 _KEPT: WeakSet[Kept[Any]] = WeakSet()
+_HELD: list[Kept[Any]] = []
 
 
 def _hold_all() -> None:
     for kept in list(_KEPT):
         kept.hold_for_fork()
+        _HELD.append(kept)
 
 
 def _let_all_go() -> None:
-    for kept in list(_KEPT):
-        kept.let_go_after_fork()
+    # None are held where a server forks by itself and tells Python only afterwards.
+    while _HELD:
+        _HELD.pop().let_go_after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -11,7 +11,7 @@ from typing import cast
 import msgspec
 
 from twofold.core import prompt as core
-from twofold.core.account import RECOVERY, Account
+from twofold.core.account import FIRST_FACTOR, RECOVERY, Account
 from twofold.core.attempt import Call
 from twofold.core.clock import MICROS_PER_S
 from twofold.core.decision import Asked, Decision, Done, Verified
@@ -21,6 +21,8 @@ from twofold.core.verdict import check_purpose
 from twofold.directory import Directory
 from twofold.engine import Caller, Engine
 from twofold.errors import Busy, InvalidInput, Refused
+from twofold.factors.webauthn_json import RelyingParty
+from twofold.passkey_facts import find_elsewhere
 from twofold.ports import Application, Receipts, Tickets
 from twofold.sign_in import Guest
 
@@ -45,9 +47,18 @@ class Answered(msgspec.Struct, frozen=True):
 class Prompts:
     """The prompts of one deployment."""
 
-    def __init__(self, engine: Engine, directory: Directory, *, tickets: Tickets, receipts: Receipts) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        directory: Directory,
+        *,
+        relying_party: RelyingParty | None,
+        tickets: Tickets,
+        receipts: Receipts,
+    ) -> None:
         self._engine = engine
         self._directory = directory
+        self._relying_party = relying_party
         self._tickets = tickets
         self._receipts = receipts
 
@@ -82,6 +93,7 @@ class Prompts:
             ticket = core.begin_prompt(
                 account, prompt, application.id, purpose=purpose or "", binding=binding, nonce=nonce, now=call.now
             )
+            self._check_works_here(account)
             return Decision(Asked(self._tickets.issue_ticket(ticket)))
 
         if caller.idempotency is None:
@@ -150,3 +162,12 @@ class Prompts:
         receipt = self._receipts.issue(verified.claims) if verified.claims is not None else None
         verified = msgspec.structs.replace(verified, receipt=receipt, recovery_codes_left=left)
         return Answered(ticket.account_id, verified, proven.is_enrolled)
+
+    def _check_works_here(self, account: Account | None) -> None:
+        """Raises `Refused("no_factor")` where all that somebody has are passkeys of another address than that of the
+        pages."""
+        active = [a for a in account.authenticators if a.state == "active"] if account is not None else []
+        elsewhere = find_elsewhere(account, self._relying_party) if account is not None else frozenset[str]()
+        ways = {a.id for a in active if a.factor != FIRST_FACTOR}
+        if ways and ways <= elsewhere:
+            raise Refused("no_factor", "the passkeys of this account work at another address than that of the pages")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import Invoke
 
 FLASK = """
 from flask import Flask
@@ -169,18 +170,32 @@ def test_django_middleware_that_answers_first_is_found(folder: Path) -> None:
             1,
             "broken:app cannot be imported: ModuleNotFoundError: No module named 'nothing_of_that_name'",
         ),
-        (["shop:lost"], 1, "shop:lost cannot be imported: AttributeError: module 'shop' has no attribute 'lost'"),
+        (["plain:lost"], 1, "plain:lost cannot be imported: AttributeError: module 'plain' has no attribute 'lost'"),
         (["plain:app"], 1, "plain:app is no application"),
-        (["--django", "nowhere"], 1, "nowhere cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
-        (["--django", "ungated"], 1, "there is no gate before this application"),
-        (["shop:app", "--url", "nonsense"], 2, "--url"),
+        (["plain:app", "--url", "nonsense"], 2, "expected an origin such as https://shop.example"),
     ],
 )
 def test_what_cannot_be_checked_is_said_in_one_line(
-    folder: Path, arguments: list[str], status: int, sentence: str
+    folder: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch, *, arguments: list[str], status: int, sentence: str
 ) -> None:
-    told = check(folder, *arguments)
-    assert (told.returncode, told.stdout) == (status, "")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "plain", raising=False)
+    told = invoke("check", *arguments)
+    assert (told.exit_code, told.stdout) == (status, "")
     assert told.stderr.startswith("twofold: ")
     assert told.stderr.count("\n") == 1
+    assert sentence in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ("nowhere", "nowhere cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
+        ("ungated", "there is no gate before this application"),
+    ],
+)
+def test_a_project_that_cannot_be_checked_is_said_in_one_line(folder: Path, settings: str, sentence: str) -> None:
+    told = check(folder, "--django", settings)
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (1, "", 1)
     assert sentence in told.stderr

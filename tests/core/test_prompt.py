@@ -180,16 +180,19 @@ def test_whoever_has_a_second_factor_is_asked_for_it_also_where_one_may_be_enrol
 
 
 def test_the_session_is_tied_to_this_prompt_alone() -> None:
-    ledger, _, ticket = asked()
-    window = Window(ledger)
+    ledger, phone, ticket = asked()
+    window, other = Window(ledger), begin(ledger, nonce=b"m" * 32)
     window.open(ticket)
     assert window.session is not None
-    assert window.session.bond == bond_of(ticket) != bond_of(begin(ledger, nonce=b"m" * 32))
-    other = begin(ledger, nonce=b"m" * 32)
+    assert window.session.bond == bond_of(ticket) != bond_of(other)
+    window.give_code(ledger.next_code(phone))
     with pytest.raises(SessionEnded):
         window.finish(other)
     with pytest.raises(SessionEnded):
+        window.act(lambda account, call: cancel_prompt(account, other, call))
+    with pytest.raises(SessionEnded):
         ledger.commit(lambda account, call: cancel_prompt(account, ticket, call))
+    assert isinstance(window.finish(ticket), Done)
 
 
 @pytest.mark.parametrize(("opened_after_s", "level"), [(0, "pending"), (299, "pending"), (0, "enrolling")])

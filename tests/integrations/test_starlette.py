@@ -256,6 +256,21 @@ async def test_a_web_socket_is_refused_before_it_opens_unless_both_factors_were_
     assert (await open_socket(shop.app, "/feed", httpx.Cookies()))["type"] == "websocket.accept"
 
 
+async def test_a_web_socket_that_demands_a_second_factor_does_not_open_without(kit: Kit) -> None:
+    shop = Shop()
+
+    @shop.app.websocket("/prices")
+    @second_factor_required
+    async def prices(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.close()
+
+    browser = Browser(shop.app, kit)
+    assert (await open_socket(shop.app, "/prices", browser.http.cookies))["type"] == "websocket.close"
+    await sign_in(browser)
+    assert (await open_socket(shop.app, "/prices", browser.http.cookies))["type"] == "websocket.accept"
+
+
 # ---- what was opened on purpose ----
 
 

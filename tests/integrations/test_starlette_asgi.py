@@ -143,6 +143,14 @@ async def test_the_gate_stands_in_whatever_order_it_was_built(kit: Kit, order: s
         await assert_gated(client)
 
 
+async def test_a_gate_that_comes_after_the_first_request_is_refused(kit: Kit) -> None:
+    app = Starlette(routes=ROUTES)
+    async with client_of(app) as client:
+        await client.get("/nowhere")
+    with pytest.raises(ConfigurationError, match="comes too late"):
+        SecondFactor(app, person=find_person)
+
+
 async def test_without_anything_that_names_the_login_it_says_what_is_missing() -> None:
     with open_kit():
         app = Starlette(routes=ROUTES)

@@ -103,3 +103,10 @@ class Answerer(Person):
         ceremony = self.authenticator.register if place["data-passkey"] == "create" else self.authenticator.answer
         credential = json.dumps(ceremony(json.loads(place["data-options"]), URL))
         return await self.post(form.action, form.filled({"credential": credential}, Element("button")))
+
+
+async def asked(server: Server, **said: Any) -> tuple[Asker, Answerer, str]:
+    """An application, alice with an app at her browser, and the link of a prompt for her."""
+    await server.add()
+    shop = await Asker.open(server)
+    return shop, Answerer(server), await shop.ask(**said)

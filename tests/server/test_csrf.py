@@ -6,7 +6,8 @@ from tests.server.levels import LEVELS, ROWS, Row, csrf_of, make_visitor, token_
 from tests.server.visitors import PASSWORD, Person, Visitor, add_person
 
 REFUSED = "That form cannot be used any more"
-POSTS = [row for row in ROWS if row.method == "POST"]
+#: Those of prompts are in `test_prompt_reach.py`.
+POSTS = [row for row in ROWS if row.method == "POST" and "prompt" not in row.who]
 #: What browsers say of a form that another site sends, or that is sent from a frame without an origin.
 FOREIGN = [
     {"origin": "https://evil.example"},

@@ -7,10 +7,12 @@ import msgspec
 import pytest
 from tests.server.askers import BACK, BINDING, VERIFIER, Answerer, Asker, challenge_of
 from tests.server.conftest import START_S, URL, OpenServer, Server, assert_problem
+from tests.server.shops import Shop
 from tests.server.test_step_up import read_receipt
 
 from twofold.applications import RETURN_TO_MAX
 from twofold.core.prompt import CODE_TTL_S, STATE_MAX
+from twofold.engine import Caller
 from twofold.errors import InvalidInput
 
 
@@ -156,6 +158,18 @@ class TestOpening:
         assert_problem(await shop.begin("nobody", enroll=True), 404, "not_found")
         await server.post("accounts/alice/events", {"type": "disabled"})
         assert_problem(await shop.begin(enroll=True), 409, "disabled")
+
+    async def test_who_has_nothing_but_passkeys_of_another_address_cannot_answer_here(self, server: Server) -> None:
+        shop = await Shop.open(server)
+        await shop.add()
+        desk = await Asker.open(server)
+        assert (await desk.begin()).status_code == 201, "a recovery code would do"
+        view = await server.deployment.verifier.accounts.get("alice")
+        codes = next(a.id for a in view.authenticators if a.factor == "recovery_codes")
+        await server.deployment.verifier.revoke("alice", codes, caller=Caller(is_admin=True))
+        assert_problem(await desk.begin(enroll=True), 409, "no_factor")
+        await server.add()
+        assert (await desk.begin()).status_code == 201
 
     @pytest.mark.parametrize(
         ("field", "value"),

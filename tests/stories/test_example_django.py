@@ -15,8 +15,8 @@ from typing import ClassVar, NamedTuple
 import httpx
 import pyotp
 import pytest
-from playwright.sync_api import Browser, Page
-from tests.browsers import OpenWindow, open_window
+from playwright.sync_api import Browser
+from tests.browsers import Authenticator, BrowserVisitor, OpenWindow, Window, open_window
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "django" / "app.py"
 PASSWORD = "correct horse"
@@ -72,8 +72,8 @@ class Owner:
 
     codes: ClassVar[dict[str, list[str]]] = {}
 
-    def __init__(self, tab: Page, url: str, name: str = "alice") -> None:
-        self.tab, self.url, self.name = tab, url, name
+    def __init__(self, window: Window, name: str = "alice") -> None:
+        self.window, self.tab, self.url, self.name = window, window.new_tab(), window.url, name
 
     @property
     def path(self) -> str:
@@ -121,7 +121,7 @@ def enrolled(example: Example, chromium: Browser) -> None:
     """Both have a second factor."""
     for name in ("alice", "root"):
         window = open_window(chromium, example.url)
-        owner = Owner(window.new_tab(), example.url, name)
+        owner = Owner(window, name)
         owner.give_password()
         owner.enroll()
         assert len(owner.codes[name]) == RECOVERY_CODES
@@ -131,7 +131,7 @@ def enrolled(example: Example, chromium: Browser) -> None:
 @pytest.fixture
 def visit(example: Example, enrolled: None, new_window: OpenWindow) -> Visit:
     """Give a function from a name to that person at a new window."""
-    return lambda name="alice": Owner(new_window(example.url).new_tab(), example.url, name)
+    return lambda name="alice": Owner(new_window(example.url), name)
 
 
 def by_form(owner: Owner, example: Example) -> None:
@@ -220,6 +220,25 @@ def test_what_was_sent_without_a_fresh_proof_is_done_once_after_it(visit: Visit)
     owner.tab.get_by_role("heading", name="25 for bo & co").wait_for()
     owner.tab.reload()
     assert owner.tab.locator("[name=code]").is_visible()
+
+
+def test_a_passkey_opens_as_well(visit: Visit) -> None:
+    owner = visit()
+    Authenticator(BrowserVisitor(owner.window, owner.tab))
+    owner.give_password()
+    owner.give_code()
+    owner.open("/2fa/enroll")
+    with owner.tab.expect_navigation():
+        owner.tab.click("button[value=webauthn]")
+    with owner.tab.expect_navigation():
+        owner.tab.click("[data-passkey] button")
+    owner.open("/account")
+    owner.press("Sign out")
+    owner.give_password()
+    assert owner.path == CODE_PAGE
+    with owner.tab.expect_navigation():
+        owner.tab.click("[data-passkey] button")
+    assert owner.is_in
 
 
 def test_it_is_short() -> None:

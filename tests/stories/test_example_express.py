@@ -17,6 +17,14 @@ from tests.servers import STEP_S, Client, Clock, Phone, Server
 APPLICATION = Path(__file__).parents[2] / "examples" / "express"
 PASSWORD = "correct horse"
 CHALLENGE = "Show that it is you"
+BY_SCRIPT = """async () => {
+  const { showPasskey } = await import("/2fa/browser.mjs");
+  const post = async (path, body) => (await fetch(path, {
+    method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
+  })).json();
+  const { challenge, public_key } = await post("/2fa/passkey", {});
+  return post("/2fa/verify", { challenge, credential: await showPasskey(public_key) });
+}"""
 
 
 @dataclass
@@ -199,6 +207,15 @@ def test_a_passkey_is_made_opens_the_gate_and_proves_a_transfer(shop: Shop, open
     expect(tab.locator("body")).to_have_text("3 for bob")
     tab.reload()
     expect(tab.locator("h1")).to_have_text(re.compile("Confirm"))
+
+    # A page of one's own does the same by script.
+    tab.goto(f"{shop.url}/logout")
+    sign_in(shop, person)
+    expect(tab.locator("h1")).to_have_text(CHALLENGE)
+    tab.goto(shop.url)
+    assert tab.evaluate(BY_SCRIPT)["factor"] == "webauthn"
+    tab.goto(f"{shop.url}/account")
+    expect(tab.locator("h1")).to_have_text("alice")
 
 
 def test_without_its_key_the_passkey_page_says_so_and_takes_a_code(shop: Shop, open_browser: OpenBrowser) -> None:

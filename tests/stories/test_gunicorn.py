@@ -2,6 +2,7 @@
 together, whichever worker is asked and however gunicorn makes it."""
 
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +24,8 @@ from twofold import BlockingVerifier, Verified
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gunicorn forks")
 COPIES = 16
-VOLLEYS = 6
+SHARED_VOLLEYS = 3
+VOLLEYS_MAX = 100
 HOW = {
     "two workers": ["--workers", "2"],
     "two workers with threads": ["--workers", "2", "--threads", "8"],
@@ -93,6 +95,19 @@ def wait_for_the_end_of(worker: int) -> None:
             time.sleep(0.05)
 
 
+def until_both_took_part(volley: Callable[[], list[Said]]) -> list[Said]:
+    """All answers of several volleys, each shared by both workers; on a busy machine one of them may take it all."""
+    said: list[Said] = []
+    shared = 0
+    for _ in range(VOLLEYS_MAX):
+        answers = volley()
+        said += answers
+        shared += len({answer.worker for answer in answers}) == 2
+        if shared == SHARED_VOLLEYS:
+            return said
+    raise AssertionError("one worker took nearly everything")
+
+
 @pytest.fixture(params=HOW, ids=str)
 def desk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
     with served(tmp_path, *HOW[request.param]) as started:
@@ -112,30 +127,32 @@ def tokens(tmp_path: Path) -> dict[str, pyotp.HOTP]:
 
 
 def test_one_code_lets_in_one_whoever_is_asked(tokens: dict[str, pyotp.HOTP], desk: Desk, tmp_path: Path) -> None:
-    workers: set[int] = set()
-    for counter in range(1, 1 + VOLLEYS):
-        said = desk.volley("alice", tokens["alice"].at(counter))
+    counters = itertools.count(1)
+
+    def volley() -> list[Said]:
+        said = desk.volley("alice", tokens["alice"].at(next(counters)))
         ends = Counter(each.ended for each in said)
         assert ends["Verified"] == 1, ends
         assert set(ends) <= {"Verified", "Rejected", "Busy"}
-        workers |= {each.worker for each in said}
-    assert len(workers) == 2
+        return said
+
+    until_both_took_part(volley)
     # What they said yes to is there after them: nothing was written beside the file.
     desk.process.send_signal(signal.SIGTERM)
     desk.process.wait(START_S_MAX)
+    following = next(counters)
     with BlockingVerifier.open(f"sqlite:///{tmp_path}/twofold.db") as verifier:
-        assert not isinstance(verifier.verify("alice", code=tokens["alice"].at(VOLLEYS)), Verified)
-        assert isinstance(verifier.verify("alice", code=tokens["alice"].at(VOLLEYS + 1)), Verified)
+        assert not isinstance(verifier.verify("alice", code=tokens["alice"].at(following - 1)), Verified)
+        assert isinstance(verifier.verify("alice", code=tokens["alice"].at(following)), Verified)
 
 
 def test_guesses_are_counted_together(tokens: dict[str, pyotp.HOTP], desk: Desk) -> None:
     near = {tokens["bob"].at(counter) for counter in range(200)}
     wrong = next(code for code in map("{:06}".format, range(10**6)) if code not in near)
-    said = [answer for _ in range(VOLLEYS) for answer in desk.volley("bob", wrong)]
+    said = until_both_took_part(lambda: desk.volley("bob", wrong))
     ends = Counter(each.ended for each in said)
     # A wrong answer of a token costs 10 ppm of 30.
     assert ends["Rejected"] == 3, ends
-    assert len({each.worker for each in said}) == 2
     assert ends["Rejected"] + ends["Throttled"] + ends["Busy"] == len(said)
     assert desk.ask("carol", tokens["carol"].at(1)).ended == "Verified"
 

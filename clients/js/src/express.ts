@@ -6,7 +6,7 @@
 // The gate goes by state, not by door: at each request the application says who is signed in, and whoever has a second
 // factor gets no further until it was shown in this very sign-in, however that came about.
 
-import { Refused, TwofoldError } from "./errors.js";
+import { Refused, Throttled, TwofoldError } from "./errors.js";
 import { Accounts } from "./express/accounts.js";
 import { html } from "./express/html.js";
 import {
@@ -49,15 +49,19 @@ export function secondFactor<R extends Request>(options: Options<R>): SecondFact
   const settings = complete(options);
   const accounts = new Accounts(settings.client, settings.believedMs);
 
+  // Where the gate is, for the handlers that come later in the same request.
+  const mounts = new WeakMap<Request, string>();
+
   /** A handler that fails shut: what goes wrong in it is answered, and `next` is not called. */
   const handler = (act: (visit: Visit, next: Next) => Promise<void>): Handler<R> => (request, response, next) => {
-    Visit.of(settings, accounts, request, response)
+    Visit.of(settings, accounts, request, response, mounts.get(request) ?? request.baseUrl)
       .then((visit) => act(visit, next).catch((error: unknown) => fail(visit, error)))
       .catch(next);
   };
 
   const gate = handler(async (visit, next) => {
-    const { path } = visit.request;
+    const { path, baseUrl } = visit.request;
+    mounts.set(visit.request, baseUrl);
     if (path === settings.prefix || path.startsWith(`${settings.prefix}/`)) {
       return serve(visit, path.slice(settings.prefix.length));
     }
@@ -116,7 +120,8 @@ async function mayAct(visit: Visit, demand: Required<Fresh>): Promise<boolean> {
 async function askFor(
   visit: Visit, action: string, fields: [string, string][], { atLeast }: Required<Fresh>, found?: Trouble,
 ): Promise<void> {
-  const to = visit.request.originalUrl;
+  // With two slashes it would be another host's.
+  const to = visit.request.originalUrl.replace(/^\/+/, "/");
   if (visit.settings.returnTo && !found) {
     return sendToPrompt(visit, { purpose: FRESH, action, next: "/", atLeast, form: { to, fields } });
   }
@@ -162,7 +167,7 @@ function turnAway(visit: Visit, closed: Closed): void {
   const { request, response, settings, base } = visit;
   const isPage = isReading(request);
   const next = isPage ? `?next=${encodeURIComponent(request.originalUrl)}` : "";
-  const url = closed === "sign_in" ? request.baseUrl + settings.loginUrl : `${base}/${closed}${next}`;
+  const url = closed === "sign_in" ? visit.mount + settings.loginUrl : `${base}/${closed}${next}`;
   if (wantsHtml(request)) return redirect(response, url);
   const [status, code, detail] = JSON_MESSAGES[closed];
   sendJson(response, status, { title: "Forbidden", status, code, detail, url, verify: `${base}/verify` });
@@ -181,7 +186,9 @@ function fail(visit: Visit, error: unknown): void {
 
 function read(error: unknown): { status: number; code: string; detail: string } {
   if (error instanceof Problem) return { status: error.status, code: error.code, detail: error.message };
-  if (error instanceof TwofoldError && error.status === 429) return { status: 429, code: "throttled", detail: "too many at once" };
+  if (error instanceof Throttled) return { status: 429, code: error.code, detail: "too many at once" };
+  if (error instanceof Refused && error.status >= 404) return { status: error.status, code: error.code, detail: "no" };
+  // What is wrong with the key or the call is for the log.
   if (error instanceof TwofoldError) return { status: 503, code: "unavailable", detail: "codes cannot be checked now" };
   throw error;
 }

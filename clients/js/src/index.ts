@@ -73,7 +73,9 @@ export class Twofold {
   }
 
   /** A page of the accounts (scope admin). */
-  listAccounts(query: Operations["list_accounts"]["query"] = {}, options?: CallOptions): Promise<Answer<"list_accounts">> {
+  listAccounts(
+    query: Operations["list_accounts"]["query"] = {}, options?: CallOptions,
+  ): Promise<Answer<"list_accounts">> {
     return this.#call("list_accounts", [], { query, ...options });
   }
 

@@ -2,14 +2,16 @@
 
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
-import { PasskeyError, addPasskey, hasAutofill, hasPasskeys, kindOfCode, showPasskey, tidyCode } from "@twofold/client/browser";
+import {
+  PasskeyError, addPasskey, hasAutofill, hasPasskeys, kindOfCode, showPasskey, tidyCode,
+} from "@twofold/client/browser";
 
 const bytes = (...values) => new Uint8Array(values);
 const CREATION = {
   challenge: "-_8", rp: { id: "shop.example", name: "Shop" }, user: { id: "AQI", name: "ann", displayName: "Ann" },
   pubKeyCredParams: [{ type: "public-key", alg: -7 }], excludeCredentials: [{ type: "public-key", id: "Aw" }],
 };
-const REQUEST = { challenge: "-_8", rpId: "shop.example", allowCredentials: [{ type: "public-key", id: "Aw", transports: ["usb"] }] };
+const REQUEST = { challenge: "-_8", rpId: "shop.example", allowCredentials: [{ type: "public-key", id: "Aw" }] };
 
 /** Stand in for the browser; `act` gets what the page asks for. */
 function browser(act, statics = {}) {
@@ -27,7 +29,8 @@ afterEach(() => {
 
 test("a browser of today speaks JSON itself", async () => {
   const asked = [];
-  const statics = { parseCreationOptionsFromJSON: (json) => ({ parsed: json }), parseRequestOptionsFromJSON: (json) => ({ parsed: json }) };
+  const parse = (json) => ({ parsed: json });
+  const statics = { parseCreationOptionsFromJSON: parse, parseRequestOptionsFromJSON: parse };
   browser(async (options) => {
     asked.push(options);
     return { toJSON: () => ({ id: "Aw" }) };
@@ -42,8 +45,11 @@ test("an older one gets bytes where they belong, and its answer is spelled as JS
   let asked;
   browser(async (options) => {
     asked = options.publicKey;
-    const response = { clientDataJSON: bytes(1).buffer, attestationObject: bytes(251, 255).buffer, getTransports: () => ["usb"] };
-    return { id: "Aw", type: "public-key", response, authenticatorAttachment: "platform", getClientExtensionResults: () => ({}) };
+    const buffers = { clientDataJSON: bytes(1).buffer, attestationObject: bytes(251, 255).buffer };
+    return {
+      id: "Aw", type: "public-key", authenticatorAttachment: "platform", getClientExtensionResults: () => ({}),
+      response: { ...buffers, getTransports: () => ["usb"] },
+    };
   });
   assert.deepEqual(await addPasskey(CREATION), {
     id: "Aw", rawId: "Aw", type: "public-key", authenticatorAttachment: "platform", clientExtensionResults: {},
@@ -58,7 +64,9 @@ test("an older one gets bytes where they belong, and its answer is spelled as JS
 test("a password manager whose toJSON fails is spelled, too", async () => {
   browser(async () => ({
     id: "Aw", type: "public-key", getClientExtensionResults: () => ({}),
-    response: { clientDataJSON: bytes(1).buffer, authenticatorData: bytes(2).buffer, signature: bytes(3).buffer, userHandle: null },
+    response: {
+      clientDataJSON: bytes(1).buffer, authenticatorData: bytes(2).buffer, signature: bytes(3).buffer, userHandle: null,
+    },
     toJSON: () => { throw new TypeError("Illegal invocation"); },
   }));
   const { response } = await showPasskey(REQUEST);

@@ -1,9 +1,33 @@
-// An application with the usual doors: none of them knows of the second factor. `express` is either version.
+// An application with the usual doors, none of which knows of the second factor, for both versions of Express.
 
+import { describe } from "node:test";
+import express4 from "express4";
+import express5 from "express5";
 import session from "express-session";
 import helmet from "helmet";
 import { secondFactor } from "@twofold/client/express";
-import { client } from "./kit.mjs";
+import { Visitor, client, enrolled, listen } from "./kit.mjs";
+
+export const CHALLENGE = /Show that it is you/;
+export const RETURN_TO = "http://localhost/2fa/back";
+
+export function eachExpress(define) {
+  describe("Express 4", () => define(express4));
+  describe("Express 5", () => define(express5));
+}
+
+/** A shop, and somebody with an app; signed in with the first factor by a door, unless it is null. */
+export async function arrive(test, express, { door = "/magic", ...options } = {}) {
+  const app = shop(express, options);
+  const url = await listen(test, app);
+  const person = await enrolled();
+  const visitor = new Visitor(url);
+  const landed = door && (await visitor.get(`${door}/${person.id}`));
+  return { app, url, visitor, landed, ...person };
+}
+
+export const pass = (visitor, phone, next = "/account") =>
+  visitor.post("/2fa/challenge", { "twofold-code": phone.code(), next });
 
 export function shop(express, options = {}) {
   const app = express();
@@ -16,7 +40,7 @@ export function shop(express, options = {}) {
     onError: () => {},
     ...options,
   });
-  app.use(helmet(), session({ secret: "for tests", resave: false, saveUninitialized: false, genid: options.genid }));
+  app.use(helmet(), session({ secret: "for tests", resave: false, saveUninitialized: false }));
   app.use(express.urlencoded({ extended: true }), express.json());
   app.use((req, res, next) => {
     const token = /^Bearer for-(.+)$/.exec(req.headers.authorization ?? "");
@@ -55,5 +79,8 @@ export function shop(express, options = {}) {
     orders.push(req.body);
     res.send(`Sent ${req.body.amount}`);
   });
+  const router = express.Router();
+  router.post("/pay", twofold.fresh(), (req, res) => res.send(`Paid ${req.body.amount}`));
+  app.use("/router", router);
   return Object.assign(app, { orders });
 }

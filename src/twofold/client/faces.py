@@ -25,8 +25,9 @@ _LIMITS = httpx.Limits(keepalive_expiry=2.0)
 class Client(Calls, Blocking):
     """A Twofold server's API for code that waits. Safe to call from many threads; end it with `close`, or use `with`.
 
-    `url` is where the server is, `key` an API key of it. A call takes `timeout_s` at most, repeating included. `http`
-    is an `httpx.Client` of your own, where a proxy or certificates are needed; closing it is yours, too.
+    `url` is where the server is, `key` an API key of it. Nothing is waited for longer than `timeout_s`, and nothing is
+    sent again later. `http` is an `httpx.Client` of your own, where a proxy or certificates are needed; closing it is
+    yours, too.
 
     Raises `ConfigurationError` for what can be no address or no key.
     """

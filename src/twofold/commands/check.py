@@ -40,9 +40,7 @@ def _read_origin(_context: click.Context, _parameter: click.Parameter, value: st
 @click.command()
 @click.argument("app", required=False, metavar="[MODULE:APP]")
 @click.option("--django", "settings", envvar="DJANGO_SETTINGS_MODULE", metavar="MODULE", help="A project's settings.")
-@click.option(
-    "--url", metavar="URL", callback=_read_origin, help="Where people open it, if it answers to that name alone."
-)
+@click.option("--url", metavar="URL", callback=_read_origin, help="Where people open it, if only there.")
 @json_option
 def check(*, app: str | None, settings: str | None, url: str | None, as_json: bool) -> None:
     """Try every door of an application that Twofold is inside of; exit status 1 if the gate is not before one."""

@@ -64,10 +64,13 @@ def read_answer(codes: Sequence[str]) -> Answer:
     modhex a Yubico OTP, all else one-time codes.
 
     What is neither still is an answer, and a wrong one: it is judged and counted once like any other.
-    Raises `InvalidInput` for a number of codes that no factor takes.
+    Raises `InvalidInput` for a number of codes that no factor takes, and for what is no text: a number has lost its
+    leading zeros.
     """
     if not 1 <= len(codes) <= 3:
         raise InvalidInput("codes", "one code, two (HOTP resynchronization) or three consecutive ones")
+    if not all(isinstance(code, str) for code in codes):
+        raise InvalidInput("code", "text, such as \"012345\"")
     stripped = tuple(code.translate(_IGNORED) for code in codes)
     if len(stripped) == 1 and len(stripped[0]) == RECOVERY_CODE_LENGTH and stripped[0].isascii():
         read = stripped[0].translate(_CROCKFORD_READING)

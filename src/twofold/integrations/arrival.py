@@ -187,9 +187,12 @@ def _read_kept(kept: object) -> tuple[str, str]:
 
 
 def check_person(found: Person | str | int | None) -> Person | None:
-    """What an application said of who is signed in. Raises `InvalidInput` for what can be no id."""
-    if found is None or isinstance(found, Person):
-        return found
-    if isinstance(found, bool) or not isinstance(found, str | int):
-        raise InvalidInput("person", "None, an id as text or number, or a Person")
-    return Person(str(found), user=found)
+    """What an application said of who is signed in. Raises `InvalidInput` for what can be no id: an account that cannot
+    be found would pass for one without a second factor."""
+    if isinstance(found, int) and not isinstance(found, bool):
+        found = Person(str(found), user=found)
+    elif isinstance(found, str):
+        found = Person(found, user=found)
+    if found is not None and not (isinstance(found, Person) and isinstance(found.id, str) and found.id):
+        raise InvalidInput("person", "None, an id as text or number, or a Person with an id as text")
+    return found

@@ -133,7 +133,7 @@ async def live(app: App, scope: Scope, receive: Receive, send: Send, *, life: Lo
     """The life of an application: the guard opens before its beginning, and closes after its end."""
     first = [await receive()]
     try:
-        await life.find()
+        await life.find_guard()
     except TwofoldError as error:
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return

@@ -16,11 +16,13 @@ class BlockingGuard:
         self.options = options
         self._rule: Rule | None = None
         self._listeners: list[tuple[str, Listener]] = []
-        self._kept = Kept(self._begin, Guard.close)
+        self._kept = Kept(self._begin, Guard.let_go)
         self._kept.open()
 
     def close(self) -> None:
         """See `Guard.close`. Closing twice does nothing."""
+        if self._kept.is_open:
+            self._kept.value.finish_telling()
         self._kept.close()
 
     @property

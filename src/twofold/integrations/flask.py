@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any, Literal, ParamSpec
-from urllib.parse import quote
 
 import msgspec
 from flask import Flask, Response, current_app, g, render_template, request, session
@@ -16,6 +15,7 @@ from flask import Flask, Response, current_app, g, render_template, request, ses
 from twofold.errors import ConfigurationError
 from twofold.integrations.arrival import Answer, Arrival, Demand, Login, Options, Person, check_person, find_login
 from twofold.integrations.blocking_guard import BlockingGuard
+from twofold.integrations.flask_request import describe, is_open
 
 __all__ = ["Person", "SecondFactor", "fresh", "second_factor_exempt", "second_factor_required"]
 
@@ -43,6 +43,7 @@ class SecondFactor(BlockingGuard):
         app.extensions[ENDPOINT] = self
         # First of all: what another extension answers before a request is answered behind the gate.
         app.before_request_funcs.setdefault(None, []).insert(0, self._stand_before)
+        app.dispatch_request = partial(self._look_again, app.dispatch_request)  # type: ignore[method-assign]
         app.after_request(self._look_back)
         # Answered by the gate itself, before anything else: the pages guard their own forms.
         for rule in (f"{self.options.prefix}/", f"{self.options.prefix}/<path:path>"):
@@ -60,22 +61,32 @@ class SecondFactor(BlockingGuard):
         if request.endpoint == ENDPOINT:
             inside = msgspec.structs.replace(arrival, path=arrival.path.removeprefix(self.options.prefix))
             return self._respond(self.serve(inside, person, login, request.get_data(cache=True)))
-        if _is_open():
+        if is_open():
             return None
         answer = self.admit(arrival, person, login)
         return None if answer is None else self._respond(answer)
 
+    def _look_again(self, dispatch: Callable[..., Any], *context: Any) -> Any:
+        """One of those functions may have signed somebody in, such as by a cookie that remembers her."""
+        met = g.get("twofold")
+        is_same = met is not None and _id(met[1]) == _id(check_person(self._find_person()))
+        answer = None if is_same else self._stand_before()
+        return dispatch(*context) if answer is None else answer
+
     def _look_back(self, response: Response) -> Response:
-        """Whoever signed out with this request takes along what was tied to that login."""
-        if self._name_login is None and check_person(self._find_person()) is None:
-            login = find_login(session, None, ())
-            if login.has_ended:
-                self.admit(_describe(), None, login)
+        """Whoever signed out with this request, or became somebody else, takes along what was tied to that login."""
+        arrival, met, login = g.get("twofold") or (describe(), None, Login())
+        person = check_person(self._find_person())
+        if met is not None and _id(person) != met.id:
+            self.admit(arrival, None, Login(login.name, has_ended=True))
+        if self._name_login is None:
+            # A new login is named in the answer that begins it: the first requests after it may come all at once.
+            find_login(session, person, arrival.headers)
         return response
 
     def _meet(self) -> tuple[Arrival, Person | None, Login]:
         """The request as the guard sees it."""
-        arrival, person = _describe(), check_person(self._find_person())
+        arrival, person = describe(), check_person(self._find_person())
         if self._name_login is not None:
             return arrival, person, Login(self._name_login() if person is not None else "")
         return arrival, person, find_login(session, person, arrival.headers)
@@ -124,22 +135,5 @@ def _find() -> SecondFactor:
     return found
 
 
-def _is_open() -> bool:
-    """Whether the view that will answer is exempt, or shows files that are open to everybody."""
-    endpoint = request.endpoint or ""
-    owner = current_app if endpoint == "static" else current_app.blueprints.get(endpoint.removesuffix(".static"))
-    is_static = endpoint.endswith("static") and owner is not None and owner.has_static_folder
-    return is_static or hasattr(current_app.view_functions.get(endpoint), "is_second_factor_exempt")
-
-
-def _describe() -> Arrival:
-    address = request.remote_addr
-    return Arrival(
-        request.method,
-        quote(request.path),
-        request.query_string.decode("latin-1"),
-        tuple((name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in request.headers),
-        None if address is None else (address, 0),
-        request.scheme,
-        request.root_path.rstrip("/"),
-    )
+def _id(person: Person | None) -> str | None:
+    return None if person is None else person.id

@@ -7,9 +7,11 @@ just that login. So no door has to be known, and none can be forgotten. Nothing 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -18,7 +20,7 @@ import msgspec
 from starlette.requests import Request
 
 from twofold.bootstrap import Deployment, open_embedded
-from twofold.config import environment, is_loopback
+from twofold.config import check_public_url, environment, is_loopback
 from twofold.core.account import Account
 from twofold.core.audit import Event
 from twofold.core.clock import MICROS_PER_S
@@ -83,7 +85,7 @@ class Guard:
         self._deployment = deployment
         self.options = options
         self.verifier: Verifier = deployment.verifier
-        self._public_url = options.public_url or deployment.settings.public_url
+        self._public_url = deployment.settings.public_url
         self._pages: dict[tuple[str, str], EmbeddedPages] = {}
         self._rule: Rule = lambda _: False
         self._listeners: dict[str, list[Listener]] = {}
@@ -96,19 +98,28 @@ class Guard:
 
         Raises `ConfigurationError`, one line, when the database or its key cannot be opened.
         """
-        public_url = options.public_url or environment().get("TWOFOLD_PUBLIC_URL")
+        given = options.public_url or environment().get("TWOFOLD_PUBLIC_URL")
         deployment = await open_embedded(
             options.database,
             issuer=options.issuer,
-            public_url=public_url,
+            public_url=check_public_url(given) if given else None,
             session_s=options.session_hours * 3600,
         )
         return cls(deployment, options)
 
     async def close(self) -> None:
-        """Finish what is under way and let the database go."""
-        self._told.shutdown()
+        """Finish what is under way, tell of it, and let the database go."""
+        await asyncio.to_thread(self.finish_telling)
+        await self.let_go()
+
+    def finish_telling(self) -> None:
+        """Wait until the listeners have heard all that happened so far."""
+        self._told.submit(int).result()
+
+    async def let_go(self) -> None:
+        """Close without waiting for the listeners: one of them may be what waits for this, such as to fork."""
         await self.verifier.close()
+        self._told.shutdown(wait=False)
 
     async def require(self, rule: Rule, administrators: Administrators) -> None:
         """From now on people for whom the rule is true get in with a second factor only, and are led to enroll one.
@@ -303,16 +314,18 @@ class Guard:
 
     def _find_pages(self, arrival: Arrival) -> EmbeddedPages | Answer:
         """The pages as they are under this name of the application."""
-        host = arrival.header(b"host")
-        origin = f"{arrival.scheme}://{host}".lower()
+        host = arrival.header(b"host").lower()
         if self._public_url is not None:
-            if urlsplit(self._public_url).netloc.lower() != host.lower():
+            parts = urlsplit(self._public_url)
+            if host.removesuffix({"https": ":443", "http": ":80"}[parts.scheme]) != parts.netloc:
                 detail = f"this application answers to {self._public_url}, its public_url, alone"
                 return problem(421, "bad_request", detail)
             origin = self._public_url
-        elif not is_loopback(urlsplit(origin).hostname):
-            detail = f"you opened {origin}: start the application with public_url={origin!r} for Twofold"
-            return problem(421, "bad_request", detail)
+        else:
+            origin = _find_local(f"{arrival.scheme}://{host}")
+            if not origin:
+                detail = f"you opened {host}: start the application with public_url=… for Twofold"
+                return problem(421, "bad_request", detail)
         key = (origin, arrival.root)
         if key not in self._pages:
             if len(self._pages) >= ORIGINS_MAX:
@@ -338,7 +351,17 @@ class Guard:
     def _hear(self, account_id: str, event: Event) -> None:
         happened = Happened(account_id, event.kind, event.at, dict(event.payload))
         for listener in (*self._listeners.get(event.kind, ()), *self._listeners.get("*", ())):
-            self._told.submit(_tell, listener, happened)
+            with suppress(RuntimeError):  # a process that ends begins nothing: it was written down all the same
+                self._told.submit(_tell, listener, happened)
+
+
+def _find_local(url: str) -> str:
+    """The origin, if it is this machine; else ""."""
+    try:
+        origin = check_public_url(url)
+    except ConfigurationError:
+        return ""
+    return origin if is_loopback(urlsplit(origin).hostname) else ""
 
 
 def subject_of(person: Person) -> Any:

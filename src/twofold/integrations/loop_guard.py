@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from twofold.errors import ConfigurationError
@@ -11,16 +10,13 @@ from twofold.integrations.arrival import Options
 from twofold.integrations.guard import Administrators, Guard, Listener, Rule
 from twofold.verifier import Verifier
 
-Opening = Callable[[Options], Awaitable[Guard]]
-
 
 class LoopGuard:
     """A `Guard` that begins with the application. A server has one event loop; the requests of a test may each have
     one of their own, and find a guard in each."""
 
-    def __init__(self, options: Options, opening: Opening) -> None:
+    def __init__(self, options: Options) -> None:
         self.options = options
-        self._open_guard = opening
         self._required: list[tuple[Rule, Administrators]] = []
         self._listeners: list[tuple[str, Listener]] = []
         self._opening: asyncio.Task[Guard] | None = None
@@ -40,10 +36,10 @@ class LoopGuard:
         """See `Guard.on`."""
         self._listeners.append((kind, listener))
 
-    async def find(self) -> Guard:
+    async def find_guard(self) -> Guard:
         """The guard of this event loop; raises `ConfigurationError` where it cannot be opened."""
         before, loop = self._opening, asyncio.get_running_loop()
-        if before is None or before.get_loop() is not loop or (before.done() and before.exception() is not None):
+        if before is None or before.get_loop() is not loop or _has_failed(before):
             self._opening = before = loop.create_task(self._open(before))
         return before.result() if before.done() else await asyncio.shield(before)
 
@@ -58,7 +54,7 @@ class LoopGuard:
             # Its loop ended without telling the application; what it held has to be let go all the same.
             with suppress(Exception):
                 await before.result().close()
-        guard = await self._open_guard(self.options)
+        guard = await Guard.open(self.options)
         try:
             for rule, administrators in self._required:
                 await guard.require(rule, administrators)
@@ -68,3 +64,7 @@ class LoopGuard:
         for kind, listener in self._listeners:
             guard.on(kind, listener)
         return guard
+
+
+def _has_failed(opening: asyncio.Task[Guard]) -> bool:
+    return opening.done() and (opening.cancelled() or opening.exception() is not None)

@@ -22,9 +22,11 @@ _OWN_ENDPOINT = "twofold"
 
 
 class Door(msgspec.Struct, frozen=True):
-    """A way into an application: `route` as it is written there, and `path`, which leads to it. `place` is where what
-    it belongs to is mounted, `host` the name that it answers to alone. `methods` are empty where nobody tells. `is_open`:
-    on purpose."""
+    """A way into an application: `route` as it is written there, and `path`, which leads to it.
+
+    `place` is where what it belongs to is mounted, `host` the only name that it answers to, if there is one. `methods`
+    are empty where nobody tells. `is_open`: on purpose.
+    """
 
     path: str
     route: str

@@ -19,11 +19,12 @@ from starlette.requests import HTTPConnection, Request
 from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from twofold.errors import ConfigurationError
 from twofold.integrations.answers import CLOSED
 from twofold.integrations.arrival import SESSION_KEY, Answer, Login, Options, Person, check_person, find_login
 from twofold.integrations.asgi import Body, ClientGone, Passage, live, send_answer
-from twofold.integrations.guard import PROBING, Administrators, Guard, Listener, Rule
-from twofold.integrations.loop_guard import LoopGuard, Opening
+from twofold.integrations.guard import PROBING
+from twofold.integrations.loop_guard import LoopGuard
 from twofold.integrations.starlette_views import (
     PASSAGE,
     fresh,
@@ -31,7 +32,6 @@ from twofold.integrations.starlette_views import (
     second_factor_exempt,
     second_factor_required,
 )
-from twofold.verifier import Verifier
 
 __all__ = ["Person", "SecondFactor", "fresh", "second_factor_exempt", "second_factor_required"]
 
@@ -40,7 +40,7 @@ Who = Person | str | int | None
 LAYOUT = "twofold/base.html"
 
 
-class SecondFactor:
+class SecondFactor(LoopGuard):
     """Stands before an application. `app` is a `Starlette` or `FastAPI`, before or after its middleware was added; of
     any other ASGI application this object takes the place.
 
@@ -56,13 +56,14 @@ class SecondFactor:
         *,
         login: Callable[[Request], str | Awaitable[str]] | None = None,
         templates: Jinja2Templates | None = None,
-        guard: Opening = Guard.open,
         **options: Any,
     ) -> None:
+        super().__init__(Options(**{"has_layout": _has_layout(templates)} | options))
         self._find_person, self._name_login, self._templates = person, login, templates
-        self._guard = LoopGuard(Options(**{"has_layout": _has_layout(templates)} | options), guard)
         self.app = self._behind = app
         if isinstance(app, Starlette):
+            if app.middleware_stack is not None:
+                raise ConfigurationError("SecondFactor comes too late: the application has begun already")
             # Innermost: whatever order they are added in, sessions are open before it, and nothing answers behind it.
             app.user_middleware.append(Middleware(self._stand_before))
         else:
@@ -71,28 +72,10 @@ class SecondFactor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._behind(scope, receive, send)
 
-    @property
-    def prefix(self) -> str:
-        """Where the pages are."""
-        return self._guard.options.prefix
-
-    @property
-    def verifier(self) -> Verifier:
-        """The verifier behind the gate. It begins with the application."""
-        return self._guard.verifier
-
-    def require(self, rule: Rule, administrators: Administrators) -> None:
-        """See `Guard.require`: an application for which it raises does not begin."""
-        self._guard.require(rule, administrators)
-
-    def on(self, kind: str, listener: Listener) -> None:
-        """See `Guard.on`; to be said before the application begins."""
-        self._guard.on(kind, listener)
-
     def _stand_before(self, app: ASGIApp) -> ASGIApp:
         async def stand(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "lifespan":
-                await live(app, scope, receive, send, life=self._guard)
+                await live(app, scope, receive, send, life=self)
             else:
                 await self._let_pass(app, scope, Body(receive), send)
 
@@ -102,7 +85,7 @@ class SecondFactor:
         if PROBING.get():  # of nobody, and over no database
             await send_answer(CLOSED, CLOSED.body, scope, send)
             return
-        guard, person, login = await self._guard.find(), *await self._meet(scope)
+        guard, person, login = await self.find_guard(), *await self._meet(scope)
         passage = Passage(guard, scope, person, login, body)
         kept = scope.get("session", {}).get(SESSION_KEY)
 
@@ -112,7 +95,7 @@ class SecondFactor:
 
         token = PASSAGE.set(passage)
         try:
-            if await passage.enter(self.prefix, lambda: is_exempt(scope.get("app", app), scope)):
+            if await passage.enter(self.options.prefix, lambda: is_exempt(scope.get("app", app), scope)):
                 await app(scope, body.receive, send_if_let_in)
         except ClientGone:
             return

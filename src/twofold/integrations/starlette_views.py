@@ -8,9 +8,9 @@ import asyncio
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException, WebSocketException
@@ -27,7 +27,8 @@ _EXEMPT = "is_second_factor_exempt"
 #: The request that is under way.
 PASSAGE: ContextVar[Passage] = ContextVar("twofold_passage")
 
-V = TypeVar("V", bound=Callable[..., Any])
+P = ParamSpec("P")
+V = TypeVar("V")
 
 
 class Demanding:
@@ -39,14 +40,18 @@ class Demanding:
     def __init__(self, demand: Demand) -> None:
         self._demand = demand
 
-    def __call__(self, view: Callable[..., Any] | None = None) -> Any:
+    @overload
+    def __call__(self) -> None: ...
+    @overload
+    def __call__(self, view: Callable[P, Any]) -> Callable[P, Awaitable[Any]]: ...
+    def __call__(self, view: Callable[P, Any] | None = None) -> Callable[P, Awaitable[Any]] | None:
         if view is None:
             # FastAPI calls a dependency that is no coroutine function in a thread of its own, which may wait.
             passage = _find_passage()
             return asyncio.run_coroutine_threadsafe(self._check(passage), passage.loop).result()
 
         @functools.wraps(view)
-        async def checked(*args: Any, **kwargs: Any) -> Any:
+        async def checked(*args: P.args, **kwargs: P.kwargs) -> Any:
             await self._check(_find_passage())
             if inspect.iscoroutinefunction(view):
                 return await view(*args, **kwargs)

@@ -52,7 +52,8 @@ class Browser:
         page = page or self.page
         # The pages of Django's own admin have no <main> in 4.2.
         forms = [Form(element, page.url) for element in page.root.all("form")]
-        form = next(form for form in forms if {control["name"] for control in form.controls} >= fields.keys())
+        form = next((form for form in forms if {control["name"] for control in form.controls} >= fields.keys()), None)
+        assert form is not None, f"no form with {list(fields)} on {page!r}"
         return self.post(form.action, form.filled(fields, form.buttons[0]))
 
     def post(self, path: str, pairs: list[tuple[str, str]]) -> Page:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from django.db import connections
 from tests.integrations.django.acme import views
 from tests.integrations.django.conftest import PREFIX, URL, Browser, Site
 from tests.pages import Page
@@ -61,6 +63,25 @@ def test_the_same_form_sent_twice_acts_once(browser: Browser) -> None:
     assert browser.page.html == "done /transfer"
     again = browser.send(form, amount="25")
     assert (again.status, views.DONE) == (403, ["transfer 25"])
+
+
+def test_of_forms_sent_at_the_same_moment_one_acts(browser: Browser) -> None:
+    browser.open("/transfer")
+    form = browser.give_code().form(fields={"amount": ""})
+    pairs = dict(form.filled({"amount": "25"}, form.buttons[0]))
+    cookies, headers = dict(browser.http.cookies), {**browser.http.headers, "origin": URL}
+
+    def send(_: int) -> int:
+        try:
+            with httpx.Client(transport=httpx.WSGITransport(browser.site.wsgi), base_url=URL, cookies=cookies) as http:
+                return http.post("/transfer", data=pairs, headers=headers).status_code
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(4) as threads:
+        statuses = sorted(threads.map(send, range(8)))
+    assert statuses == [200, *[403] * 7]
+    assert views.DONE == ["transfer 25"]
 
 
 def test_the_proof_for_one_form_is_none_for_another(browser: Browser) -> None:

@@ -20,6 +20,7 @@ from tests.pages import Form, Page
 
 PAGE = Path(__file__).parents[3] / "docs" / "howto" / "django.md"
 COMMANDS = Path(sys.executable).parent
+NEXT = "## Before it goes live"
 PASSWORD = "violet harbour 1926"
 START_S_MAX = 30
 _PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -104,7 +105,8 @@ class Visitor:
 
     def send(self, **fields: str) -> Page:
         forms = [Form(element, self.page.url) for element in self.page.root.all("form")]
-        form = next(form for form in forms if {control["name"] for control in form.controls} >= fields.keys())
+        form = next((form for form in forms if {control["name"] for control in form.controls} >= fields.keys()), None)
+        assert form is not None, f"no form with {list(fields)} on {self.page!r}"
         pairs = dict(form.filled(fields, form.buttons[0]))
         return self._take(self.http.post(form.action, data=pairs, headers={"origin": self.url}))
 
@@ -124,7 +126,7 @@ def reader(tmp_path: Path) -> Reader:
 def followed(reader: Reader) -> Reader:
     """The project as it is after the first part of the page."""
     text = PAGE.read_text(encoding="utf-8")
-    reader.follow(text[text.index("## Five lines") : text.index("## Before it goes live")])
+    reader.follow(text[text.index("## Five lines") : text.index(NEXT)])
     return reader
 
 
@@ -170,7 +172,9 @@ def test_five_lines_lead_to_the_first_code_that_lets_somebody_in(followed: Reade
     assert (followed.folder / "twofold.key").is_file()
 
 
-def test_check_finds_nothing_after_the_five_lines(followed: Reader) -> None:
+def test_both_checks_find_nothing_after_the_five_lines(followed: Reader) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    followed.follow(text[text.index(NEXT) : text.index("## Require it")])
     followed.run("python manage.py check --fail-level INFO")
 
 

@@ -85,6 +85,12 @@ def test_a_setting_that_is_none_is_refused_in_one_line(open_site: OpenSite) -> N
         open_site(isuer="Acme")
 
 
+def test_it_does_not_start_deaf_to_new_passwords(open_site: OpenSite) -> None:
+    others = [name for name in settings.INSTALLED_APPS if name != "twofold.integrations.django"]
+    with override_settings(INSTALLED_APPS=others), pytest.raises(ImproperlyConfigured, match="INSTALLED_APPS has no"):
+        open_site()
+
+
 def test_without_hooks_the_person_is_the_one_of_the_request(open_site: OpenSite) -> None:
     site = open_site(person=None)
     site.add()

@@ -30,7 +30,7 @@ export interface Answered {
 /** The proof in a form (`twofold-code` …) or in JSON (`code` …); undefined where there is none. */
 export function readAnswer(fields: Fields, prefix = "twofold-"): Answered | undefined {
   const { [`${prefix}code`]: code, [`${prefix}codes`]: codes, [`${prefix}challenge`]: challenge } = fields;
-  const credential = parse(fields[`${prefix}credential`]);
+  const credential = readCredential(fields, prefix);
   if (typeof challenge === "string" && credential) return { challenge, credential };
   if (typeof codes === "string") return { codes: codes.match(/\d{6,8}/g) ?? [] };
   if (Array.isArray(codes)) return { codes: codes.map(String) };
@@ -39,7 +39,9 @@ export function readAnswer(fields: Fields, prefix = "twofold-"): Answered | unde
 
 export const PROOF_FIELDS = ["twofold-code", "twofold-codes", "twofold-challenge", "twofold-credential"];
 
-function parse(credential: unknown): Answered["credential"] | undefined {
+/** What the browser made of a passkey, as text in a form or as it is in JSON. */
+export function readCredential(fields: Fields, prefix = "twofold-"): Answered["credential"] | undefined {
+  const credential = fields[`${prefix}credential`];
   try {
     const value = typeof credential === "string" ? JSON.parse(credential) : credential;
     return typeof value === "object" && value !== null ? value : undefined;
@@ -63,7 +65,8 @@ export async function judge(
       ? await client.answerChallenge({ challenge, credential, ...asked })
       : await client.verify(id, { ...codes, purpose, ...asked });
     if (!answer.verified) return trouble(visit, 422, answer.reason, answer.retry_after);
-    if (answer.account_id !== undefined && answer.account_id !== id) return trouble(visit, 422, "challenge_mismatch");
+    // The challenge came back from the page: it may be one of somebody else, answered by somebody else.
+    if (challenge !== undefined && answer.account_id !== id) return trouble(visit, 422, "challenge_mismatch");
     visit.keepBrowser(answer);
     return answer;
   } catch (error) {

@@ -14,7 +14,7 @@ export interface Person {
 
 export interface Options<R extends Request = Request> {
   client: Twofold;
-  /** Who is signed in by your own means, whatever the door was; the one who is really there, if somebody impersonates. */
+  /** Who is signed in by your own means, whatever the door was; behind "login as" the one who is really there. */
   person: (request: R) => Person | string | null | undefined | Promise<Person | string | null | undefined>;
   /** What the sign-in is bound to, where it is neither the session nor an `Authorization` header. */
   login?: (request: R) => string | undefined;
@@ -40,10 +40,12 @@ export interface Options<R extends Request = Request> {
   onError?: (error: unknown) => void;
 }
 
-export type Settings = Required<Omit<Options<any>, "login" | "returnTo" | "stylesheet" | "layout" | "sentences">> &
-  Pick<Options<any>, "login" | "returnTo"> & { sentences: Sentences; stylesheet: string | undefined; layout: Look["layout"] };
+/** What may be left out, and stays so. */
+type Left = "login" | "returnTo" | "stylesheet" | "layout";
 
-export function complete({ sentences, stylesheet, layout, ...given }: Options<any>): Settings {
+export type Settings = Required<Omit<Options<any>, Left | "sentences">> & Pick<Options<any>, Left> & { sentences: Sentences };
+
+export function complete({ sentences, ...given }: Options<any>): Settings {
   return {
     require: () => false,
     prefix: "/2fa",
@@ -54,9 +56,12 @@ export function complete({ sentences, stylesheet, layout, ...given }: Options<an
     name: "",
     language: "en",
     onError: console.error,
-    ...given,
+    ...defined(given),
     sentences: { ...SENTENCES, ...sentences },
-    stylesheet,
-    layout,
   };
+}
+
+/** Without members that are there and undefined: they would take the place of the defaults. */
+function defined<T extends object>(given: T): T {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as T;
 }

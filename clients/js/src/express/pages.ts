@@ -1,5 +1,5 @@
-// The pages: forms that work without a script, but for passkeys. What they say is in `sentences`; what they look like is
-// in `style`, whose variables a stylesheet of yours may set; `layout` puts them into pages of yours.
+// The pages: forms that work without a script, but for passkeys. What they say is in `sentences`, what they look like in
+// `style`, whose variables a stylesheet of yours may set; `layout` puts them into pages of yours.
 
 import { type Html, type Piece, html } from "./html.js";
 import type { Sentences } from "./sentences.js";
@@ -11,8 +11,8 @@ export interface Look {
   base: string;
   /** Your name, in the title. */
   name: string;
-  stylesheet: string | undefined;
-  layout: ((page: { title: string; head: string; body: string; language: string }) => string) | undefined;
+  stylesheet?: string | undefined;
+  layout?: ((page: { title: string; head: string; body: string; language: string }) => string) | undefined;
 }
 
 /** What the browser is asked for, and the challenge that it answers. */
@@ -55,10 +55,14 @@ function codeField(label: string, name: string, isFirst = true): Html {
 spellcheck="false" required${isFirst && html` autofocus`}>`;
 }
 
+/** What the browser module may say. */
+const TROUBLES = [
+  "cancelled", "already_registered", "replaced", "wrong_address", "insecure", "unsupported", "failed",
+] as const;
+
 function passkeyForm(look: Look, { to, fields }: Asking, passkey: Passkey): Html {
   const say = look.sentences;
-  const troubles = ["cancelled", "already_registered", "replaced", "wrong_address", "insecure", "unsupported", "failed"];
-  const words = Object.fromEntries(troubles.map((key) => [key, say[key as keyof Sentences]]));
+  const words = Object.fromEntries(TROUBLES.map((key) => [key, say[key]]));
   const { kind, options, challenge } = passkey;
   return html`<form method="post" action="${to}" data-passkey="${kind}" data-options="${JSON.stringify(options)}"
 data-words="${JSON.stringify(words)}" hidden>${fields.map(([name, value]) => hidden(name, value))}${
@@ -71,7 +75,8 @@ export function ask(look: Look, asking: Asking, send: string): Html {
   const say = look.sentences;
   const rest = asking.fields.map(([name, value]) => hidden(name, value));
   return html`${asking.passkey && passkeyForm(look, asking, asking.passkey)}${asking.takesCode &&
-    html`<form method="post" action="${asking.to}">${rest}${codeField(say.challenge_code, "twofold-code", !asking.passkey)}
+    html`<form method="post" action="${asking.to}">${rest}
+${codeField(say.challenge_code, "twofold-code", !asking.passkey)}
 <button>${send}</button></form>`}${asking.takesThree &&
     html`<form method="post" action="${asking.to}">${rest}${codeField(say.challenge_codes, "twofold-codes", false)}
 <button>${send}</button></form>`}`;
@@ -81,7 +86,8 @@ export function ask(look: Look, asking: Asking, send: string): Html {
 export function sendOn(look: Look, { to, fields }: Pick<Asking, "to" | "fields">, action: string): Html {
   const say = look.sentences;
   return html`<p>${say.fresh_lead} <strong>${inWords(action)}</strong></p>
-<form method="post" action="${to}">${fields.map(([name, value]) => hidden(name, value))}<button autofocus>${say.fresh_send}</button></form>`;
+<form method="post" action="${to}">${fields.map(([name, value]) => hidden(name, value))}
+<button autofocus>${say.fresh_send}</button></form>`;
 }
 
 /** The method and the address of an action, without the digest of what is sent. */

@@ -37,7 +37,7 @@ export async function comeBack(visit: Visit, fields: Fields): Promise<void> {
   const asked = visit.person && visit.asked?.state === state ? visit.asked : undefined;
   if (visit.person) visit.forgetAsked();
   const ended = typeof code === "string" ? await redeem(visit, code, asked) : undefined;
-  if (!visit.person) return redirect(visit.response, visit.request.baseUrl + visit.settings.loginUrl);
+  if (!visit.person) return redirect(visit.response, visit.mount + visit.settings.loginUrl);
   if (!asked || !ended) return turnBack(visit, ended ? "prompt_mismatch" : "access_denied", asked?.next);
   if (isTrouble(ended)) return turnBack(visit, ended.code, asked.next, ended.status);
   if (ended.account_id !== visit.somebody.id) return turnBack(visit, "prompt_mismatch", asked.next);

@@ -6,7 +6,8 @@ import type { AccountAnswer } from "../schema.js";
 import { html } from "./html.js";
 import { type Fields, Problem, isForeign, localPath, mediaType, readBody, redirect, send, sendJson } from "./http.js";
 import {
-  FRESH, MANAGE, SIGN_IN, type Trouble, isTrouble, judge, openChallenge, readAnswer, trouble, troubleOf,
+  FRESH, MANAGE, SIGN_IN, type Trouble, isTrouble, judge, openChallenge, readAnswer, readCredential, trouble,
+  troubleOf,
 } from "./judging.js";
 import * as pages from "./pages.js";
 import { comeBack, sendToPrompt } from "./prompts.js";
@@ -16,6 +17,8 @@ import { type Visit, epochIn } from "./visit.js";
 
 /** A receipt for that is good for five minutes. */
 const STEP_UP_MS = 240_000;
+
+const NAME_MAX = 128;
 
 type Route = (visit: Visit, fields: Fields) => Promise<void>;
 
@@ -59,7 +62,7 @@ export async function serve(visit: Visit, path: string): Promise<void> {
   }
   if (!visit.person && route !== comeBack) {
     if (isJson) throw new Problem(401, "unauthorized", "nobody is signed in");
-    return redirect(response, request.baseUrl + visit.settings.loginUrl);
+    return redirect(response, visit.mount + visit.settings.loginUrl);
   }
   return route(visit, method === "POST" ? ((await readBody(request)) ?? {}) : queryOf(visit));
 }
@@ -84,7 +87,7 @@ async function showChallenge(visit: Visit, fields: Fields, found?: Trouble): Pro
     takesCode: true,
     takesThree: found?.ways.includes("three_codes") ?? false,
   };
-  const signOut = html`<p><a href="${visit.request.baseUrl}${visit.settings.signOutUrl}">${say.sign_out}</a></p>`;
+  const signOut = html`<p><a href="${visit.mount}${visit.settings.signOutUrl}">${say.sign_out}</a></p>`;
   const body = html`<p>${say.challenge_lead}</p>${pages.ask(lookOf(visit), asking, say.challenge_send)}${signOut}`;
   show(visit, say.challenge_title, body, found);
 }
@@ -151,12 +154,13 @@ async function enroll(visit: Visit, fields: Fields): Promise<void> {
   } catch (error) {
     const found = troubleOf(visit, error);
     visit.forgetProof(MANAGE);
-    await showChoice(visit, fields, found.code === "invalid" ? trouble(visit, 422, "no_passkeys") : found);
+    const isNowhere = factor === "webauthn" && found.code === "invalid";
+    await showChoice(visit, fields, isNowhere ? trouble(visit, 422, "no_passkeys") : found);
   }
 }
 
 async function makeAccount({ settings, somebody: { id, name } }: Visit): Promise<void> {
-  await settings.client.putAccount(id, name === undefined ? {} : { display_name: name });
+  await settings.client.putAccount(id, name === undefined ? {} : { display_name: name.slice(0, NAME_MAX) });
 }
 
 /** Begin an enrollment, or show again the one that this browser began. */
@@ -188,10 +192,9 @@ async function confirm(visit: Visit, fields: Fields, authenticator: string): Pro
   const { begun } = visit;
   if (begun?.id !== authenticator) return showChoice(visit, fields, trouble(visit, 409, "conflict"));
   const epoch = (await visit.account({ isFresh: true }))?.epoch;
-  const credential = readAnswer({ ...fields, "twofold-challenge": "" })?.credential;
-  const { code } = fields;
+  const credential = readCredential(fields);
   try {
-    const proof = credential ? { credential: credential as never } : { code: String(code) };
+    const proof = credential ? { credential: credential as never } : { code: String(fields["code"]) };
     const { recovery_codes } = await client.confirmAuthenticator(id, authenticator, proof);
     await visit.account({ isFresh: true });
     visit.forgetProof(MANAGE);
@@ -250,14 +253,15 @@ async function takeFresh(visit: Visit, fields: Fields): Promise<void> {
 async function verify(visit: Visit, fields: Fields): Promise<void> {
   const { action } = fields;
   const isFresh = typeof action === "string";
-  if (isFresh && (await visit.closed(true))) throw new Problem(403, "second_factor_required", "verify without action first");
+  if (isFresh && (await visit.closed(true))) throw new Problem(403, "second_factor_required", "first without action");
   const ended = isFresh
     ? await judge(visit, readAnswer(fields, ""), FRESH, action)
     : await judge(visit, readAnswer(fields, ""), SIGN_IN, SIGN_IN);
   if (isTrouble(ended)) {
     if (ended.retryAfter !== undefined) visit.response.setHeader("Retry-After", ended.retryAfter);
-    const { status, code, words, retryAfter: retry_after, ways } = ended;
-    return sendJson(visit.response, status, { title: "Not verified", status, code, detail: words.join(" "), retry_after, ways });
+    const { status, code, words, retryAfter, ways } = ended;
+    const problem = { title: "Not verified", status, code, detail: words.join(" "), retry_after: retryAfter, ways };
+    return sendJson(visit.response, status, problem);
   }
   if (isFresh) visit.keepProof(action, ended);
   else visit.pass(ended.factor, ended.authenticator_id, epochIn(ended.receipt));

@@ -27,7 +27,7 @@ export const SENTENCES = {
   passkey_title: "Make your passkey",
   passkey_make: "Make a passkey",
   recovery_title: "Keep your recovery codes",
-  recovery_lead: "Each lets you in once when your app or key is lost. They are shown this once: print them, or write them down.",
+  recovery_lead: "Each lets you in once, when your app or key is lost. They are not shown again: print them.",
   recovery_done: "I have kept them",
   sign_out: "Sign in as somebody else",
   back: "Back",

@@ -15,7 +15,8 @@ export const lookOf = (visit: Visit): pages.Look => ({ ...visit.settings, base: 
 export function show(visit: Visit, title: string, body: Html, found?: Trouble): void {
   const { response } = visit;
   response.setHeader("Cache-Control", "no-store");
-  response.setHeader("Content-Security-Policy", CONTENT_SECURITY);
+  // In a layout of yours there may be more, so there yours stays in force.
+  if (!visit.settings.layout) response.setHeader("Content-Security-Policy", CONTENT_SECURITY);
   // Without an origin of its own a form that comes back could not be told from another site's.
   response.setHeader("Referrer-Policy", "same-origin");
   if (found?.retryAfter !== undefined) response.setHeader("Retry-After", found.retryAfter);

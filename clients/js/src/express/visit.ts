@@ -6,6 +6,7 @@
 
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import type { ServerResponse } from "node:http";
+import { isIP } from "node:net";
 import { type AccountAnswer, Unavailable, type VerifiedAnswer } from "../index.js";
 import type { Accounts } from "./accounts.js";
 import { type Request, readCookie, writeCookie } from "./http.js";
@@ -68,30 +69,34 @@ export class Visit {
     readonly request: Request,
     readonly response: ServerResponse,
     readonly settings: Settings,
+    /** Where the gate is in the application: a router below it has a `baseUrl` of its own. */
+    readonly mount: string,
     private readonly accounts: Accounts,
     readonly person: Person | undefined,
     private state: State | undefined,
   ) {}
 
   static async of(
-    settings: Settings, accounts: Accounts, request: Request, response: ServerResponse,
+    settings: Settings, accounts: Accounts, request: Request, response: ServerResponse, mount: string,
   ): Promise<Visit> {
+    const visit = (person?: Person, state?: State): Visit =>
+      new Visit(request, response, settings, mount, accounts, person, state);
     const given = await settings.person(request);
     const person = typeof given === "string" ? { id: given } : (given ?? undefined);
     if (!person) {
       drop(request);
-      return new Visit(request, response, settings, accounts, undefined, undefined);
+      return visit();
     }
-    if (!request.session) throw new TypeError("secondFactor needs request.session: app.use(session(…)) comes before it");
+    if (!request.session) throw new TypeError("secondFactor needs request.session: use a session before it");
     const login = settings.login?.(request) ?? tokenOf(request);
     const state: State | undefined = request.session[SESSION_KEY];
     const isSame = state?.person === person.id
       && (login === undefined ? state.login.startsWith("session:") : state.login === `token:${digest(login)}`);
-    if (isSame) return new Visit(request, response, settings, accounts, person, state);
+    if (isSame) return visit(person, state);
     drop(request);
     // Kept in the session only when there is something to keep: most requests of programs bring no session back.
     const name = login === undefined ? `session:${randomName()}` : `token:${digest(login)}`;
-    return new Visit(request, response, settings, accounts, person, { person: person.id, login: name });
+    return visit(person, { person: person.id, login: name });
   }
 
   /** The person, on paths that are for somebody who is signed in. */
@@ -107,7 +112,7 @@ export class Visit {
 
   /** Where the pages are, as the browser names it. */
   get base(): string {
-    return this.request.baseUrl + this.settings.prefix;
+    return this.mount + this.settings.prefix;
   }
 
   account({ isFresh = false } = {}): Promise<AccountAnswer | undefined> {
@@ -167,14 +172,16 @@ export class Visit {
 
   /** Keep the value by which Twofold knows this browser: a budget of guesses of its own, and nothing else. */
   keepBrowser({ browser }: VerifiedAnswer): void {
-    if (browser !== null) writeCookie(this.request, this.response, "twofold-browser", encodeURIComponent(browser), BROWSER_S);
+    if (browser === null) return;
+    writeCookie(this.request, this.response, "twofold-browser", encodeURIComponent(browser), BROWSER_S);
   }
 
   get context(): { ip?: string; user_agent?: string; browser?: string } {
     const browser = readCookie(this.request, "twofold-browser");
     const agent = this.request.headers["user-agent"];
     return {
-      ...(this.request.ip === undefined ? {} : { ip: this.request.ip }),
+      // Some proxies write a port or "unknown" there.
+      ...(this.request.ip !== undefined && isIP(this.request.ip) ? { ip: this.request.ip } : {}),
       ...(agent === undefined ? {} : { user_agent: agent }),
       ...(browser === undefined ? {} : { browser: decode(browser) }),
     };
@@ -187,14 +194,15 @@ export class Visit {
 
   /** A proof that was kept. */
   proof(action: string): Proof | undefined {
-    return this.#isOurs ? this.#state.proofs?.[action] : undefined;
+    return this.#isOurs ? this.#state.proofs?.[digest(action)] : undefined;
   }
 
   /** Keep a proof, at most a few of them: the oldest goes. */
   keepProof(action: string, { factor, receipt }: Pick<VerifiedAnswer, "factor" | "receipt">): void {
     const proof: Proof = { at: Date.now(), factor, receipt };
-    const others = Object.entries(this.#state.proofs ?? {}).filter(([name]) => name !== action);
-    this.#state.proofs = Object.fromEntries([...others.slice(1 - PROOFS_MAX), [action, proof]]);
+    const key = digest(action);
+    const others = Object.entries(this.#state.proofs ?? {}).filter(([name]) => name !== key);
+    this.#state.proofs = Object.fromEntries([...others.slice(1 - PROOFS_MAX), [key, proof]]);
   }
 
   /** The receipt of a proof, for whoever takes it first in this session. */
@@ -206,7 +214,7 @@ export class Visit {
   }
 
   forgetProof(action: string): void {
-    delete this.#state.proofs?.[action];
+    delete this.#state.proofs?.[digest(action)];
   }
 
   get begun(): Begun | undefined {
@@ -267,5 +275,6 @@ function decode(text: string): string {
 }
 
 function locked(id: string): Unavailable {
-  return new Unavailable({ title: "Unavailable", status: 503, code: "unavailable", detail: `account ${id} cannot be opened` });
+  const detail = `account ${id} cannot be opened`;
+  return new Unavailable({ title: "Unavailable", status: 503, code: "unavailable", detail });
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from django.apps import apps
@@ -56,7 +57,7 @@ def _check_urls() -> Iterator[CheckMessage]:
 
 def _check_settings() -> Iterator[CheckMessage]:
     given = getattr(settings, "TWOFOLD", {})
-    if not settings.DEBUG and not given.get("public_url"):
+    if not settings.DEBUG and not (given.get("public_url") or os.environ.get("TWOFOLD_PUBLIC_URL")):
         hint = 'Set TWOFOLD = {"public_url": "https://…"}: passkeys work for just that address.'
         yield checks.Warning("Where people reach the application is not said.", hint, id="twofold.W006")
     if apps.is_installed("rest_framework") and "person" not in given:

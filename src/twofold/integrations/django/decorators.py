@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.http import HttpResponse
@@ -32,7 +32,7 @@ def fresh(minutes: int = 5, at_least: Literal["code", "passkey"] = "code") -> Ca
     return partial(_ask_before, Demand(minutes, at_least))
 
 
-def _ask_before(demand: Demand, view: Any) -> Any:
+def _ask_before(demand: Demand, view: View) -> View:
     async def guarded_async(request: Request, *args: Any, **kwargs: Any) -> Any:
         refusal = await sync_to_async(_check)(request, demand)
         return await view(request, *args, **kwargs) if refusal is None else refusal
@@ -41,7 +41,7 @@ def _ask_before(demand: Demand, view: Any) -> Any:
         refusal = _check(request, demand)
         return view(request, *args, **kwargs) if refusal is None else refusal
 
-    return wraps(view)(guarded_async if iscoroutinefunction(view) else guarded)
+    return cast("View", wraps(view)(guarded_async if iscoroutinefunction(view) else guarded))
 
 
 def _check(request: Request, demand: Demand) -> HttpResponse | None:

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ImproperlyConfigured
@@ -33,9 +34,12 @@ happened: Signal = Signal()
 @cache
 def open_guard() -> BlockingGuard:
     """The guard. Raises `ImproperlyConfigured`, one line, where it cannot stand as `TWOFOLD` says."""
+    if not apps.is_installed("twofold.integrations.django"):
+        raise ImproperlyConfigured("INSTALLED_APPS has no 'twofold.integrations.django', which hears of new passwords")
     given = {name: value for name, value in getattr(settings, "TWOFOLD", {}).items() if name not in HOOKS}
     defaults: dict[str, Any] = {
         "database": f"sqlite:///{Path(getattr(settings, 'BASE_DIR', '.'), 'twofold.db')}",
+        "issuer": settings.ROOT_URLCONF.partition(".")[0],
         "prefix": find_path("twofold:page", "").rstrip("/"),
         "login_url": _inside(resolve_url(settings.LOGIN_URL)),
         "sign_out_url": find_path("twofold:sign_out"),
@@ -43,11 +47,15 @@ def open_guard() -> BlockingGuard:
     }
     try:
         guard = BlockingGuard(Options(**defaults | given))
-        if rule := find_hook("require"):
-            guard.require(rule, _ask_database(find_hook("administrators") or list_superusers))
     except (TypeError, TwofoldError) as error:
         raise ImproperlyConfigured(f"TWOFOLD: {error}") from error
     guard.on("*", _tell)
+    if rule := find_hook("require"):
+        try:
+            guard.require(rule, _ask_database(find_hook("administrators") or list_superusers))
+        except TwofoldError as error:
+            guard.close()
+            raise ImproperlyConfigured(f"TWOFOLD: {error}") from error
     return guard
 
 

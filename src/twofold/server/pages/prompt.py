@@ -16,7 +16,7 @@ from starlette.routing import Route
 from twofold.core.prompt import Prompt, bond_of, read_prompt
 from twofold.core.sign_in import Vouched
 from twofold.core.ticket import Ticket
-from twofold.errors import InvalidInput, Refused, TwofoldError
+from twofold.errors import InvalidInput, Refused, SessionEnded, TwofoldError
 from twofold.prompts import Prompts
 from twofold.server.cookies import PROMPT, SESSION, Cookies
 from twofold.server.host import Host
@@ -35,7 +35,9 @@ class PromptHost(Host, frozen=True):
 
     def at(self, path: str) -> str:
         """The address of a path as the pages write it."""
-        return path if path.startswith(_STATIC) else (self.prefix + path).rstrip("/")
+        if path.startswith(_STATIC):
+            return path
+        return self.prefix if path == "/" else self.prefix + path
 
 
 class PromptHouse(House, frozen=True, kw_only=True):
@@ -67,7 +69,11 @@ async def open_prompt(visit: Visit) -> Response:
 async def show_finish(visit: Visit) -> Response:
     """Back to the application with the code for what was proven; the session is over."""
     house = _house(visit)
-    code = await house.prompts.finish(house.ticket, await visit.caller())
+    try:
+        code = await house.prompts.finish(house.ticket, await visit.caller())
+    except SessionEnded:
+        visit.forget_session()
+        return _tell_over(visit)
     return _lead_back(visit, code=code)
 
 
@@ -103,6 +109,7 @@ PAGES = (
     Page("/enroll/saved", "/enroll/done", enroll.take_saved, FULL),
     Page("/enroll/done", show_finish, None, FULL),
     Page("/security", show_finish, None, FULL),
+    Page("/sign-in", "/sign-out", None, ANSWERING),
     Page("/sign-out", show_cancel, take_cancel, ANSWERING),
 )
 
