@@ -121,7 +121,7 @@ MAY_IMPORT: dict[str, tuple[str, str]] = {
     # What stands before the applications of others; the room of a framework knows that one alone.
     "integrations": (f"{SERVER} blocking bootstrap portal integrations", "markupsafe msgspec starlette"),
     "integrations.flask": ("core blocking config verifier integrations", "flask msgspec"),
-    "integrations.flask_request": ("integrations", "flask"),
+    "integrations.flask_request": (f"{SERVER} integrations", "flask"),
     "integrations.starlette": ("core config verifier integrations", "anyio fastapi jinja2 starlette"),
     "integrations.asgi": ("core config verifier integrations", "msgspec"),
     "integrations.django": ("core config verifier integrations", "asgiref django msgspec"),

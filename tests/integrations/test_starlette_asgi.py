@@ -1,6 +1,7 @@
 """The gate in the life of an ASGI application: beginning and end, middleware and mounts, odd requests, odd clients."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -104,21 +105,37 @@ async def test_who_does_not_tell_the_application_of_its_beginning_is_served_as_w
         await assert_gated(client)
 
 
-def test_each_event_loop_of_a_test_finds_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    app = make_app()
+async def ask_as_bob(app: ASGIApp) -> str:
+    async with client_of(app) as client:
+        await client.get("/sign-in/bob")
+        return (await client.get("/account")).text
 
-    async def ask() -> int:
-        async with client_of(app) as client:
-            return (await client.get("/account")).status_code
 
-    assert [asyncio.run(ask()) for _ in range(3)] == [200, 200, 200]
+def count_open_databases() -> int:
+    return sum(thread.name == "twofold-writer" for thread in threading.enumerate())
 
-    async def end() -> None:
+
+def test_each_event_loop_of_a_test_finds_the_gate_and_leaves_no_other_open(tmp_path: Path) -> None:
+    app, others = make_app(database=f"sqlite:///{tmp_path}/twofold.db"), count_open_databases()
+    for _ in range(3):
+        assert asyncio.run(ask_as_bob(app)) == "account of bob"
+        assert count_open_databases() == others + 1
+
+    async def live() -> list[str]:
         async with running(app):
-            await asyncio.gather(*(ask() for _ in range(5)))
+            return await asyncio.gather(*(ask_as_bob(app) for _ in range(5)))
 
-    asyncio.run(end())
+    assert asyncio.run(live()) == ["account of bob"] * 5
+    assert count_open_databases() == others
+
+
+async def test_an_application_that_does_not_begin_leaves_no_database_open(tmp_path: Path) -> None:
+    app, others = Starlette(), count_open_databases()
+    SecondFactor(app, person=find_person, database=f"sqlite:///{tmp_path}/twofold.db").require(bool, [])
+    with pytest.raises(RuntimeError, match="no administrator has a second factor yet"):
+        async with running(app):
+            pass
+    assert count_open_databases() == others
 
 
 # ---- middleware and mounts ----
@@ -193,10 +210,11 @@ async def test_a_person_is_an_id_or_a_person_found_with_waiting_or_without(
 async def test_under_a_root_path_all_addresses_have_it(kit: Kit) -> None:
     browser = Browser(make_app(), kit, root_path="/shop")
     await browser.open("/shop/sign-in/alice")
-    page = await browser.open("/shop/account?a=%2F1")
-    assert (page.path, page.query) == ("/shop/2fa/sign-in/code", "next=%2F-%2Faccount%3Fa%3D%252F1")
+    page = await browser.open("/shop/account/a%2Fb?a=%2F1")
+    assert (page.path, page.query) == ("/shop/2fa/sign-in/code", "next=%2F-%2Faccount%2Fa%252Fb%3Fa%3D%252F1")
     page = await browser.give_code()
-    assert (page.path, page.query, page.html) == ("/shop/account", "a=%2F1", "account of alice")
+    assert (page.path, page.query, page.status) == ("/shop/account/a%2Fb", "a=%2F1", 404)
+    assert (await browser.open("/shop/account")).html == "account of alice"
 
 
 async def test_behind_a_proxy_that_takes_the_root_path_away_all_addresses_have_it(kit: Kit) -> None:
@@ -300,10 +318,22 @@ async def test_no_spelling_of_a_path_leads_around_the_gate(kit: Kit, path: str) 
         assert answer.status_code < 500
 
 
-async def send_raw(app: ASGIApp, path: str, messages: list[Message], cookies: str) -> list[Message]:
+@pytest.mark.parametrize("path", ["/2fast", "/2fa-", "/2fa.html"])
+async def test_a_path_that_begins_like_ours_is_the_applications(kit: Kit, path: str) -> None:
+    app = make_app()
+    app.add_route(path, lambda _: PlainTextResponse("the application's"))
+    async with client_of(app) as client:
+        assert (await client.get(path)).text == "the application's"
+        await client.get("/sign-in/alice")
+        assert (await client.get(path)).json()["code"] == "second_factor_required"
+
+
+async def send_raw(
+    app: ASGIApp, path: str, messages: list[Message], cookies: str, method: str = "POST"
+) -> list[Message]:
     """What is answered to a client that sends these messages and then nothing."""
     scope: Scope = {
-        "type": "http", "method": "POST", "path": path, "query_string": b"", "root_path": "", "scheme": "http",
+        "type": "http", "method": method, "path": path, "query_string": b"", "root_path": "", "scheme": "http",
         "headers": [(b"host", b"localhost:8000"), (b"cookie", cookies.encode()), (b"accept", b"text/html")],
     }  # fmt: skip
     said: list[Message] = []
@@ -332,6 +362,24 @@ async def test_who_goes_away_in_the_middle_is_answered_nothing_and_who_never_end
     for path in ("/2fa/fresh", "/pay"):
         assert await send_raw(app, path, [part, {"type": "http.disconnect"}], cookies) == []
         assert (await send_raw(app, path, [part], cookies))[0]["status"] == 408
+
+
+async def test_of_a_long_body_no_more_is_read_than_is_looked_at(kit: Kit) -> None:
+    app = make_app()
+    app.add_route("/pay", fresh()(lambda _: PlainTextResponse("paid")), methods=["POST"])
+    async with client_of(app) as client:
+        await client.get("/sign-in/alice")
+        await client.post("/2fa/verify", json={"code": kit.next_code("alice")})
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in client.cookies.jar)
+    parts: list[Message] = [{"type": "http.request", "body": b"x" * 1024, "more_body": True} for _ in range(1000)]
+    assert (await send_raw(app, "/pay", parts, cookies))[0]["status"] == 303
+    assert len(parts) == 1000 - 65
+
+
+async def test_an_answer_to_head_has_no_body(kit: Kit) -> None:
+    said = await send_raw(make_app(), "/2fa/static/icon.svg", [{"type": "http.request"}], "", "HEAD")
+    assert (said[0]["status"], said[1]["body"]) == (200, b"")
+    assert int(dict(said[0]["headers"])[b"content-length"]) > 0
 
 
 async def test_a_fault_of_the_application_stays_one(kit: Kit) -> None:

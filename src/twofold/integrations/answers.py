@@ -17,14 +17,19 @@ from twofold.server.templates import split
 
 Pairs = list[tuple[str, str]]
 
-_FORM = "application/x-www-form-urlencoded"
+#: What browsers send a form without files as.
+FORM = "application/x-www-form-urlencoded"
 
 CLOSED = Answer(403, (("content-type", "text/plain"), ("twofold-gate", "closed")), b"")
 
 
-def read_form(arrival: Arrival, body: bytes) -> Pairs | None:
+def read_form(arrival: Arrival, body: bytes | None) -> Pairs | None:
     """The fields of the form that was sent; None for anything that is no such form, or too much of one."""
-    if arrival.method != "POST" or arrival.header(b"content-type").partition(";")[0].strip().lower() != _FORM:
+    if (
+        body is None
+        or arrival.method != "POST"
+        or arrival.header(b"content-type").partition(";")[0].strip().lower() != FORM
+    ):
         return None
     try:
         return read_pairs(body)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 from markupsafe import Markup
 
+from twofold.core.account import check_account_id
 from twofold.errors import ConfigurationError, InvalidInput
 
 #: A proof for one act counts no longer, whatever a view says.
@@ -189,10 +190,14 @@ def _read_kept(kept: object) -> tuple[str, str]:
 def check_person(found: Person | str | int | None) -> Person | None:
     """What an application said of who is signed in. Raises `InvalidInput` for what can be no id: an account that cannot
     be found would pass for one without a second factor."""
-    if isinstance(found, int) and not isinstance(found, bool):
-        found = Person(str(found), user=found)
-    elif isinstance(found, str):
-        found = Person(found, user=found)
-    if found is not None and not (isinstance(found, Person) and isinstance(found.id, str) and found.id):
-        raise InvalidInput("person", "None, an id as text or number, or a Person with an id as text")
-    return found
+    match found:
+        case None:
+            return None
+        case Person(id=str(account_id)):
+            check_account_id(account_id)
+            return found
+        case str():
+            return Person(check_account_id(found), user=found)
+        case int() if not isinstance(found, bool):
+            return Person(str(found), user=found)
+    raise InvalidInput("person", "None, an id as text or number, or a Person with an id as text")

@@ -47,7 +47,7 @@ class BlockingGuard:
         return self._kept.wait(self._kept.value.admit(arrival, person, login, is_required=is_required))
 
     def check(
-        self, arrival: Arrival, person: Person | None, login: Login, demand: Demand, body: bytes
+        self, arrival: Arrival, person: Person | None, login: Login, demand: Demand, body: bytes | None
     ) -> Answer | None:
         """See `Guard.check`."""
         return self._kept.wait(self._kept.value.check(arrival, person, login, demand, body))

@@ -15,7 +15,7 @@ from flask import Flask, Response, current_app, g, render_template, request, ses
 from twofold.errors import ConfigurationError
 from twofold.integrations.arrival import Answer, Arrival, Demand, Login, Options, Person, check_person, find_login
 from twofold.integrations.blocking_guard import BlockingGuard
-from twofold.integrations.flask_request import describe, is_open
+from twofold.integrations.flask_request import describe, is_open, read_body, read_form_body
 
 __all__ = ["Person", "SecondFactor", "fresh", "second_factor_exempt", "second_factor_required"]
 
@@ -52,7 +52,7 @@ class SecondFactor(BlockingGuard):
     def ask_before(self, demand: Demand) -> Response | None:
         """What is answered instead of a view that asks for more than it gets; None if it gets it."""
         arrival, person, login = g.twofold
-        answer = self.check(arrival, person, login, demand, request.get_data(cache=True))
+        answer = self.check(arrival, person, login, demand, read_form_body())
         return None if answer is None else self._respond(answer)
 
     def _stand_before(self) -> Response | None:
@@ -60,7 +60,7 @@ class SecondFactor(BlockingGuard):
         arrival, person, login = g.twofold = self._meet()
         if request.endpoint == ENDPOINT:
             inside = msgspec.structs.replace(arrival, path=arrival.path.removeprefix(self.options.prefix))
-            return self._respond(self.serve(inside, person, login, request.get_data(cache=True)))
+            return self._respond(self.serve(inside, person, login, read_body()))
         if is_open():
             return None
         answer = self.admit(arrival, person, login)

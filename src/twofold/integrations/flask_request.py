@@ -1,4 +1,6 @@
-"""What Flask says of a request: in the guard's words, and whether the view that will answer it is open to everybody."""
+"""What Flask says of a request: in the guard's words, with as much of its body as the guard takes; and whether the view
+that will answer it is open to everybody.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,10 @@ from urllib.parse import quote
 
 from flask import current_app, request
 
+from twofold.integrations.answers import FORM
 from twofold.integrations.arrival import Arrival
+from twofold.server.pages.step_up import WAITING_BYTES_MAX
+from twofold.server.reading import BODY_BYTES_MAX
 
 
 def describe() -> Arrival:
@@ -21,6 +26,21 @@ def describe() -> Arrival:
         request.scheme,
         quote(request.root_path.rstrip("/")),
     )
+
+
+def read_body() -> bytes:
+    """The body of a request for one of the pages; of a larger one than they take a byte too much."""
+    body = b""
+    while part := request.stream.read(BODY_BYTES_MAX + 1 - len(body)):
+        body += part
+    return body
+
+
+def read_form_body() -> bytes | None:
+    """The body of a form that could wait for a proof; None for anything else, which is left to the view."""
+    length = request.content_length
+    can_wait = request.mimetype == FORM and length is not None and length <= WAITING_BYTES_MAX
+    return request.get_data(cache=True) if can_wait else None
 
 
 def is_open() -> bool:

@@ -166,9 +166,10 @@ class Guard:
             return await self._fail(arrival, error)
 
     async def check(
-        self, arrival: Arrival, person: Person | None, login: Login, demand: Demand, body: bytes
+        self, arrival: Arrival, person: Person | None, login: Login, demand: Demand, body: bytes | None
     ) -> Answer | None:
-        """Whether a view gets what it asks for: None, or what is answered instead. `body` is that of the request."""
+        """Whether a view gets what it asks for: None, or what is answered instead. `body` is that of the request; None
+        for one that is no form, or too large to wait."""
         if PROBING.get():
             return CLOSED
         try:
