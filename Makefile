@@ -23,7 +23,7 @@ check: .venv/ready-to-test # lint, format, types, architecture, documentation
 	@$(python) -m ruff check
 	@$(python) -m ruff format --check
 	@$(python) -m mypy --strict src
-	@$(python) -m pytest --quiet tests/test_architecture.py tests/test_docs.py tests/test_packaging.py
+	@$(python) -m pytest --quiet tests/test_architecture.py tests/test_docs.py tests/test_docs_examples.py tests/test_packaging.py
 
 bench: .venv/ready-to-test # the figures of docs/benchmarks.md
 	@exec $(python) -m bench

@@ -20,8 +20,8 @@ _BLOCK = re.compile(r"^(?:[^\n]*?`([\w./]+\.py)`[^\n]*|```(console|diff|python)\
 
 
 class Reader:
-    """Follows a page: saves its Python under the name that was given before, makes the changes, runs the commands, but
-    not the last kind of them, which serves. `changed` counts the lines that came into a file."""
+    """Follows a page: saves its Python once under the name that was given before, makes the changes, runs the commands.
+    That the application is served is left to `serve`. `changed` counts the lines that came into a file."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
@@ -35,7 +35,8 @@ class Reader:
             if file:
                 place = file
             elif kind == "python":
-                (self.folder / place).write_text(block, encoding="utf-8")
+                if place and not (self.folder / place).exists():
+                    (self.folder / place).write_text(block, encoding="utf-8")
             elif kind == "diff":
                 self.edit(self.folder / place, block)
             else:
@@ -56,6 +57,8 @@ class Reader:
         if command.startswith("cd "):
             self.folder /= command.removeprefix("cd ")
         elif not command.startswith(("flask ", "uvicorn ")) and not command.endswith(" runserver"):
+            if command.endswith(" createsuperuser"):
+                command += " --noinput"
             subprocess.run(
                 command.split(), cwd=self.folder, env=self.environment, check=True, stdout=subprocess.DEVNULL
             )
@@ -92,7 +95,8 @@ class Visitor:
     def send(self, **fields: str) -> Page:
         """Fill in the first form that has these fields, and send it."""
         forms = [Form(element, self.page.url) for element in self.page.root.all("form")]
-        form = next(form for form in forms if {control["name"] for control in form.controls} >= fields.keys())
+        form = next((form for form in forms if {control["name"] for control in form.controls} >= fields.keys()), None)
+        assert form is not None, f"no form with {list(fields)} on {self.page!r}"
         pairs = dict(form.filled(fields, form.buttons[0]))
         return self._take(self.http.post(form.action, data=pairs, headers={"origin": self.url}))
 

@@ -51,8 +51,8 @@ class Prompts:
         self,
         engine: Engine,
         directory: Directory,
-        *,
         relying_party: RelyingParty | None,
+        *,
         tickets: Tickets,
         receipts: Receipts,
     ) -> None:

@@ -129,6 +129,11 @@ def test_each_event_loop_of_a_test_finds_the_gate_and_leaves_no_other_open(tmp_p
     assert count_open_databases() == others
 
 
+def test_no_guard_serves_another_event_loop_than_its_own(kit: Kit) -> None:
+    gate = SecondFactor(Starlette(), person=find_person)
+    assert asyncio.run(gate.find_guard()) is not asyncio.run(gate.find_guard())
+
+
 async def test_an_application_that_does_not_begin_leaves_no_database_open(tmp_path: Path) -> None:
     app, others = Starlette(), count_open_databases()
     SecondFactor(app, person=find_person, database=f"sqlite:///{tmp_path}/twofold.db").require(bool, [])

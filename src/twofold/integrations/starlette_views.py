@@ -13,14 +13,14 @@ from contextvars import ContextVar
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException, WebSocketException
+from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from twofold.errors import ConfigurationError
 from twofold.integrations.arrival import Demand
-from twofold.integrations.asgi import POLICY_VIOLATION, Passage
+from twofold.integrations.asgi import Passage
 
 _EXEMPT = "is_second_factor_exempt"
 
@@ -62,7 +62,7 @@ class Demanding:
     async def _check(self, passage: Passage) -> None:
         if not await passage.check(self._demand):
             # What is answered instead is in the passage: nothing that handles this exception changes it.
-            raise WebSocketException(POLICY_VIOLATION) if passage.is_socket else HTTPException(403)
+            raise HTTPException(403)
 
 
 def _find_passage() -> Passage:

@@ -46,18 +46,24 @@ class SecondFactorMiddleware:
         self._guard = open_guard()
 
     def __call__(self, request: Request) -> HttpResponse:
-        arrival, person = _describe(request), _find_person(request)
-        login = find_login(request.session, person, arrival.headers)
-        refusal = self._guard.admit(arrival, person, login)
-        request.twofold = Visit(arrival, person, login, refusal)
+        refusal = self._meet(request, _find_person(request))
         if refusal is None or _is_exempt(request):
             return self._get_response(request)
         return respond(request, refusal)
 
     def process_view(self, request: Request, view: Callable[..., Any], *_: object) -> HttpResponse | None:
-        """Look again: a middleware behind this one may have chosen other URLs, and so another view."""
-        refusal = request.twofold.refusal
+        """Look again: a middleware behind this one may have signed somebody in, such as by a cookie that remembers her,
+        or chosen other URLs, and so another view."""
+        refusal, met, person = request.twofold.refusal, request.twofold.person, _find_person(request)
+        if (met.id if met else None) != (person.id if person else None):
+            refusal = self._meet(request, person)
         return None if refusal is None or hasattr(view, "is_second_factor_exempt") else respond(request, refusal)
+
+    def _meet(self, request: Request, person: Person | None) -> Answer | None:
+        arrival = _describe(request)
+        login = find_login(request.session, person, arrival.headers)
+        request.twofold = Visit(arrival, person, login, self._guard.admit(arrival, person, login))
+        return request.twofold.refusal
 
 
 def find_visit(request: Request) -> Visit:

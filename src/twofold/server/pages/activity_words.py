@@ -37,6 +37,7 @@ ALARMING = frozenset(
         "code.refused",
         "enrollment.refused",
         "password.refused",
+        "prompt.refused",
         "sign_in.sprayed",
     }
 )
