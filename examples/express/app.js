@@ -1,5 +1,5 @@
-// An Express application with many doors, and a second factor behind each of them: `npm start`. It needs a Twofold server:
-// TWOFOLD_URL is where it is, TWOFOLD_KEY the API key (twofold apikey create shop --origin http://localhost:3000).
+// An Express application with many doors, and a second factor behind each of them: `npm install`, `npm start`.
+// It needs a Twofold server (TWOFOLD_URL) and a key: TWOFOLD_KEY=$(twofold apikey create shop --origin http://localhost:3000)
 import { randomBytes, scryptSync, timingSafeEqual } from "node:crypto";
 import { Twofold } from "@twofold/client";
 import { secondFactor } from "@twofold/client/express";

@@ -3,6 +3,7 @@
 import os
 
 from flask import Flask, abort, redirect, request, session
+from markupsafe import escape
 from werkzeug.security import check_password_hash, generate_password_hash
 
 from twofold.integrations.flask import SecondFactor, fresh
@@ -30,7 +31,7 @@ def let_in(**whom):
 @app.route("/login", methods=["GET", "POST"])
 def login():
     if request.method == "GET":
-        return FORM % ("/login", "name", "password", "password", "Sign in")
+        return FORM % ("/login", "name autocomplete=username", "password", "password autocomplete=current-password", "Sign in")
     name, password = request.form["name"], request.form["password"]
     return let_in(name=name) if check_password_hash(passwords.get(name, ""), password) else abort(403)
 
@@ -62,4 +63,4 @@ def account():
 @app.post("/transfer")
 @fresh(minutes=5)
 def transfer():
-    return f"<h1>{request.form['amount']} for {request.form['to']}</h1>"
+    return f"<h1>{request.form['amount']} for {escape(request.form['to'])}</h1>"

@@ -1,8 +1,11 @@
 """Ways around the gate that somebody with the first factor alone would try, each beside the way that is right."""
 
+import html
 import os
+import re
 from collections.abc import Iterator
 from http import HTTPStatus
+from io import RawIOBase
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -164,3 +167,49 @@ def test_a_listener_may_fork_and_may_ask_the_verifier_while_the_gate_closes(tmp_
     second_factor.close()
     assert heard.get(timeout=30) == "alice"
     second_factor.close()
+
+
+class Endless(RawIOBase):
+    """What somebody sends who wants our memory; counts how much of it was read."""
+
+    taken = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return 0
+
+    def seek(self, *_: int) -> int:
+        return 0
+
+    def readinto(self, buffer: Any) -> int:
+        assert len(buffer) <= 1 << 20
+        self.taken += len(buffer)
+        buffer[:] = b"x" * len(buffer)
+        return len(buffer)
+
+
+@pytest.mark.parametrize("path", ["/2fa/verify", "/2fa/fresh", "/transfer"])
+def test_nobody_fills_our_memory_with_a_large_body(shop: Shop, path: str) -> None:
+    shop.kit.enroll("alice")
+    browser = shop.browser()
+    sign_in(shop, browser)
+    sent = Endless()
+    large = {"CONTENT_LENGTH": str(1 << 30), "CONTENT_TYPE": "application/x-www-form-urlencoded"}
+    refused = browser.post(path, input_stream=sent, environ_overrides=large, headers=PAGE)
+    assert refused.status_code in (303, 403, 413, 415)
+    assert sent.taken <= 1 << 17
+    assert browser.post(path, data={"to": "bob"}, headers=PAGE).status_code in (403, 415)
+
+
+def test_without_a_script_the_way_to_a_recovery_code_leads_back_to_the_act(shop: Shop) -> None:
+    shop.kit.enroll("alice")
+    browser = shop.browser()
+    sign_in(shop, browser)
+    asked = browser.post("/transfer?a=1", data={"to": "bob"}, headers=PAGE)
+    link = re.search(r'href="(/2fa/fresh[^"]*letters=1[^"]*)"', text(asked))
+    assert link is not None
+    page = browser.get(html.unescape(link[1]), headers=PAGE)
+    assert 'inputmode="text"' in text(page)
+    assert fields(page, "/2fa/fresh")["next"] == "/-/transfer?a=1"

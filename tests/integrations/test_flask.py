@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -592,3 +593,19 @@ def test_hooks_hear_what_happened_after_it_was_written_down(shop: Shop) -> None:
 def test_an_option_that_cannot_be_is_refused_in_one_line(kit: Kit, options: Any, expected: str) -> None:
     with pytest.raises(ConfigurationError, match=expected):
         make_app(**options)
+
+
+def test_where_people_come_from_outside_the_database_has_a_place_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"depends on the folder .* sqlite:////"):
+        make_app(public_url="https://shop.example")
+    assert not list(tmp_path.iterdir())
+    _, second_factor, _ = make_app(public_url="https://shop.example", database=f"sqlite:///{tmp_path}/twofold.db")
+    second_factor.close()
+    assert f"a new database, in which nobody has a second factor yet: {tmp_path}/twofold.db" in caplog.text
+    caplog.clear()
+    _, again, _ = make_app(public_url="https://shop.example", database=f"sqlite:///{tmp_path}/twofold.db")
+    again.close()
+    assert not caplog.text

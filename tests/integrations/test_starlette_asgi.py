@@ -339,7 +339,8 @@ async def send_raw(
     """What is answered to a client that sends these messages and then nothing."""
     scope: Scope = {
         "type": "http", "method": method, "path": path, "query_string": b"", "root_path": "", "scheme": "http",
-        "headers": [(b"host", b"localhost:8000"), (b"cookie", cookies.encode()), (b"accept", b"text/html")],
+        "headers": [(b"host", b"localhost:8000"), (b"cookie", cookies.encode()), (b"accept", b"text/html"),
+            (b"content-type", b"application/x-www-form-urlencoded")],
     }  # fmt: skip
     said: list[Message] = []
 

@@ -17,13 +17,14 @@ from tests.servers import STEP_S, Client, Clock, Phone, Server
 APPLICATION = Path(__file__).parents[2] / "examples" / "express"
 PASSWORD = "correct horse"
 CHALLENGE = "Show that it is you"
-BY_SCRIPT = """async () => {
+#: Ask for a passkey for one action and give the answer for another one; without any, to pass the gate.
+BY_SCRIPT = """async ([asked, given]) => {
   const { showPasskey } = await import("/2fa/browser.mjs");
   const post = async (path, body) => (await fetch(path, {
     method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
   })).json();
-  const { challenge, public_key } = await post("/2fa/passkey", {});
-  return post("/2fa/verify", { challenge, credential: await showPasskey(public_key) });
+  const { challenge, public_key } = await post("/2fa/passkey", { action: asked });
+  return post("/2fa/verify", { challenge, credential: await showPasskey(public_key), action: given });
 }"""
 
 
@@ -213,9 +214,26 @@ def test_a_passkey_is_made_opens_the_gate_and_proves_a_transfer(shop: Shop, open
     sign_in(shop, person)
     expect(tab.locator("h1")).to_have_text(CHALLENGE)
     tab.goto(shop.url)
-    assert tab.evaluate(BY_SCRIPT)["factor"] == "webauthn"
+    assert tab.evaluate(BY_SCRIPT, [None, None])["factor"] == "webauthn"
     tab.goto(f"{shop.url}/account")
     expect(tab.locator("h1")).to_have_text("alice")
+
+
+def test_a_passkey_that_was_shown_for_one_thing_is_good_for_nothing_else(shop: Shop, open_browser: OpenBrowser) -> None:
+    shop.api.call("DELETE", "/api/v1/accounts/alice")
+    person = open_browser(shop.url)
+    Authenticator(person)
+    tab = sign_in(shop, person)
+    tab.goto(f"{shop.url}/2fa/enroll?next=/account")
+    tab.get_by_role("button", name="Passkey").click()
+    tab.get_by_role("button", name="Make a passkey").click()
+    tab.get_by_role("link", name="I have kept them").click()
+    for asked, given in ((None, "/one"), ("/one", "/other"), ("/one", None)):
+        assert tab.evaluate(BY_SCRIPT, [asked, given])["code"] == "challenge_mismatch"
+    assert tab.evaluate(BY_SCRIPT, ["/one", "/one"])["verified"] is True
+    # Each no was a 422, as it should be.
+    assert person.window.complaints == [f"422 for {shop.url}/2fa/verify"] * 3
+    person.window.complaints.clear()
 
 
 def test_without_its_key_the_passkey_page_says_so_and_takes_a_code(shop: Shop, open_browser: OpenBrowser) -> None:

@@ -22,7 +22,7 @@ import { show } from "./express/showing.js";
 import { type Closed, type Proof, Visit, digest } from "./express/visit.js";
 
 export type { Handler, Options, Request };
-export type { Person } from "./express/options.js";
+export type { Found, Person, Somebody } from "./express/options.js";
 export type { Sentences } from "./express/sentences.js";
 
 export interface Fresh {
@@ -56,7 +56,7 @@ export function secondFactor<R extends Request>(options: Options<R>): SecondFact
   const handler = (act: (visit: Visit, next: Next) => Promise<void>): Handler<R> => (request, response, next) => {
     Visit.of(settings, accounts, request, response, mounts.get(request) ?? request.baseUrl)
       .then((visit) => act(visit, next).catch((error: unknown) => fail(visit, error)))
-      .catch(next);
+      .catch((error: unknown) => next(failure(error)));
   };
 
   const gate = handler(async (visit, next) => {
@@ -171,6 +171,11 @@ function turnAway(visit: Visit, closed: Closed): void {
   if (wantsHtml(request)) return redirect(response, url);
   const [status, code, detail] = JSON_MESSAGES[closed];
   sendJson(response, status, { title: "Forbidden", status, code, detail, url, verify: `${base}/verify` });
+}
+
+/** An error for `next`: without one, or with the word "route", Express would go on past the gate. */
+function failure(error: unknown): Error {
+  return error instanceof Error ? error : new Error("the second factor cannot be judged", { cause: error });
 }
 
 /** Nobody gets in, and the person hears why. */

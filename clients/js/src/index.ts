@@ -202,8 +202,8 @@ function fill(template: string, ids: string[]): string {
   const rest = [...ids];
   return template.replace(/\{\w+\}/g, () => {
     const id = rest.shift() ?? "";
-    // A path would lose these two, even if they are percent-encoded.
-    if (id === "" || id === "." || id === "..") {
+    // A path would lose or split these, even if they are percent-encoded: then "not found" would say nothing of the id.
+    if (/^\.{0,2}$|\//.test(id)) {
       throw new Refused({ title: "Unprocessable", status: 422, code: "invalid", detail: `no id: "${id}"`, field: "id" });
     }
     return encodeURIComponent(id);

@@ -41,6 +41,8 @@ eachExpress((express) => {
     assert.equal(refused.json.code, "second_factor_required");
     const wrong = await visitor.call(refused.json.verify, { code: "000000" }, { headers });
     assert.deepEqual([wrong.status, wrong.json.code], [422, "wrong_code"]);
+    const number = await visitor.call(refused.json.verify, { code: 123456 }, { headers });
+    assert.deepEqual([number.status, number.json.code], [422, "invalid"]);
     assert.equal((await visitor.call(refused.json.verify, { code: phone.code() }, { headers })).json.verified, true);
     assert.match((await visitor.get("/api/account", { headers })).text, /Account of/);
 
@@ -171,6 +173,38 @@ eachExpress((express) => {
     assert.equal(ours.length, 2);
     for (const cookie of ours) assert.match(cookie, /^__Host-twofold-\w+=[^;]+; Path=\/; HttpOnly; SameSite=Lax; Secure/);
     assert.match((await visitor.get("/account", { headers })).text, /Account of/);
+  });
+
+  test("an id may be a number, and what can be none lets nobody in", async (t) => {
+    const ends = [[4711, 200], ["", 500], [{}, 500], [{ id: null }, 500], [NaN, 500], [true, 500], ["a/b", 422]];
+    for (const [user, status] of ends) {
+      const app = express();
+      const { secondFactor } = await import("@twofold/client/express");
+      app.use((req, res, next) => {
+        req.session = {};
+        next();
+      });
+      app.use(secondFactor({ client, person: () => user, onError: () => {} }));
+      app.get("/", (req, res) => res.send("In"));
+      app.use((error, req, res, next) => res.sendStatus(500));
+      assert.equal((await new Visitor(await listen(t, app)).get("/")).status, status, String(user));
+    }
+  });
+
+  test("what fails without saying why lets nobody in", async (t) => {
+    const { secondFactor } = await import("@twofold/client/express");
+    const fails = [{ person: () => Promise.reject() }, { require: () => Promise.reject() }, { person: () => { throw "route"; } }];
+    for (const [status, given] of [[200, {}], ...fails.map((each) => [500, each])]) {
+      const app = express();
+      app.use((req, res, next) => {
+        req.session = {};
+        next();
+      });
+      app.use(secondFactor({ client, person: newPerson, onError: () => {}, ...given }));
+      app.get("/", (req, res) => res.send("In"));
+      app.use((error, req, res, next) => res.sendStatus(500));
+      assert.equal((await new Visitor(await listen(t, app)).get("/")).status, status);
+    }
   });
 
   test("without a session it says what is missing", async (t) => {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import logging
 import os
 import sys
 from collections import Counter
@@ -46,8 +47,9 @@ def check(*, app: str | None, settings: str | None, url: str | None, as_json: bo
     """Try every door of an application that Twofold is inside of; exit status 1 if the gate is not before one."""
     from twofold.integrations.doors import examine  # noqa: PLC0415 - brings the pages, which no other command needs
 
-    # Where the commands of the frameworks look for an application.
+    # Where the commands of the frameworks look for an application; what it logs of itself is not what was asked.
     sys.path.insert(0, str(Path.cwd()))
+    logging.getLogger("twofold").addHandler(logging.NullHandler())
     target = _load(app, settings)
     if not callable(target.app):
         raise click.ClickException(f"{app} is no application")

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote
 
 import msgspec
 
 from twofold.errors import TwofoldError
+from twofold.integrations.answers import FORM
 from twofold.integrations.arrival import Answer, Arrival, Demand, Login, Person
 from twofold.integrations.guard import Guard
 from twofold.integrations.loop_guard import LoopGuard
@@ -69,9 +71,8 @@ class Passage:
 
     def __init__(self, guard: Guard, scope: Scope, person: Person | None, login: Login, body: Body) -> None:
         self.answer: Answer | None = None
-        self.is_socket: bool = scope["type"] == "websocket"
-        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self._guard, self._person, self._login, self._body = guard, person, login, body
+        self.loop = asyncio.get_running_loop()
+        self._guard, self._who, self._body = guard, (person, login), body
         self._arrival = read_arrival(scope)
 
     async def enter(self, prefix: str, is_exempt: Callable[[], bool]) -> bool:
@@ -79,22 +80,24 @@ class Passage:
         arrival, path = self._arrival, self._arrival.path
         if path == prefix or path.startswith(f"{prefix}/"):
             below = msgspec.structs.replace(arrival, path=path.removeprefix(prefix) or "/")
-            return await self._ask(lambda body: self._guard.serve(below, self._person, self._login, body))
-        answer = await self._guard.admit(arrival, self._person, self._login)
+            return await self._ask(lambda body: self._guard.serve(below, *self._who, body))
+        answer = await self._guard.admit(arrival, *self._who)
         self.answer = None if answer is not None and is_exempt() else answer
         return self.answer is None
 
     async def check(self, demand: Demand) -> bool:
-        """Whether the request goes on to a view that demands this."""
-        return await self._ask(lambda body: self._guard.check(self._arrival, self._person, self._login, demand, body))
+        """Whether the request goes on to a view that demands this. A form may wait for a proof; all else is not read."""
+        kind = self._arrival.header(b"content-type").partition(";")[0].strip().lower()
+        check = partial(self._guard.check, self._arrival, *self._who, demand)
+        return await self._ask(check, reads=kind == FORM)
 
     async def leave(self) -> None:
         """The person signed out with this request."""
-        await self._guard.admit(self._arrival, None, Login(self._login.name, has_ended=True))
+        await self._guard.admit(self._arrival, None, Login(self._who[1].name, has_ended=True))
 
-    async def _ask(self, ask: Callable[[bytes], Awaitable[Answer | None]]) -> bool:
+    async def _ask(self, ask: Callable[[Any], Awaitable[Answer | None]], *, reads: bool = True) -> bool:
         try:
-            body = await self._body.read()
+            body = await self._body.read() if reads else None
         except TimeoutError:
             self.answer = _TOO_SLOW
         else:

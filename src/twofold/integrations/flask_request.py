@@ -31,7 +31,7 @@ def describe() -> Arrival:
 def read_body() -> bytes:
     """The body of a request for one of the pages; of a larger one than they take a byte too much."""
     body = b""
-    while part := request.stream.read(BODY_BYTES_MAX + 1 - len(body)):
+    while len(body) <= BODY_BYTES_MAX and (part := request.stream.read(BODY_BYTES_MAX + 1 - len(body))):
         body += part
     return body
 

@@ -20,7 +20,7 @@ import msgspec
 from starlette.requests import Request
 
 from twofold.bootstrap import Deployment, open_embedded
-from twofold.config import check_public_url, environment, is_loopback
+from twofold.config import Settings, check_public_url, environment, is_loopback
 from twofold.core.account import Account
 from twofold.core.audit import Event
 from twofold.core.clock import MICROS_PER_S
@@ -99,10 +99,12 @@ class Guard:
         Raises `ConfigurationError`, one line, when the database or its key cannot be opened.
         """
         given = options.public_url or environment().get("TWOFOLD_PUBLIC_URL")
+        public_url = check_public_url(given) if given else None
+        _check_database(options.database, public_url)
         deployment = await open_embedded(
             options.database,
             issuer=options.issuer,
-            public_url=check_public_url(given) if given else None,
+            public_url=public_url,
             session_s=options.session_hours * 3600,
         )
         return cls(deployment, options)
@@ -363,6 +365,22 @@ def _find_local(url: str) -> str:
     except ConfigurationError:
         return ""
     return origin if is_loopback(urlsplit(origin).hostname) else ""
+
+
+def _check_database(url: str, public_url: str | None) -> None:
+    """In a new database nobody has a second factor, so nobody is asked for one: none is made by accident where people
+    come from outside, and none unseen. Raises `ConfigurationError`."""
+    settings = Settings(database_url=url)
+    if settings.postgres_url is not None:
+        return
+    path = settings.sqlite_path
+    if not path.is_absolute() and public_url is not None and not is_loopback(urlsplit(public_url).hostname):
+        raise ConfigurationError(
+            f"database {url!r} depends on the folder that the application is started in; in another one nobody would be"
+            f" asked for a second factor: say where it is, such as sqlite:///{path.resolve()}"
+        )
+    if not path.exists():
+        log.warning("a new database, in which nobody has a second factor yet: %s", path.resolve())
 
 
 def subject_of(person: Person) -> Any:

@@ -23,12 +23,13 @@ def ask(
     is_of_django = hasattr(client, "force_login")
     sent = {"data": body, "content_type": "application/json"} if is_of_django else {"json": body}
     answer = client.post(path, headers=headers, **sent)
-    if answer.status_code == MISDIRECTED:
+    status: int = answer.status_code
+    if status == MISDIRECTED:
         raise AssertionError(
             "the application was called by another name than localhost: with Starlette and FastAPI say"
             ' TestClient(app, base_url="http://localhost"), with Django Client(headers={"host": "localhost"})'
         )
     told: dict[str, Any] = answer.json() if callable(answer.json) else answer.json
-    if answer.status_code >= 400:
-        raise AssertionError(f"POST {path}: {answer.status_code} {told}")
+    if status >= 400:
+        raise AssertionError(f"POST {path}: {status} {told}")
     return told

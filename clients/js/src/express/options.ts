@@ -7,19 +7,36 @@ import { SENTENCES, type Sentences } from "./sentences.js";
 
 export interface Person {
   /** The account at Twofold; the same as ever for this person. */
-  id: string;
+  id: string | number;
   /** Shown by authenticator apps and passkey managers. */
-  name?: string;
+  name?: string | null | undefined;
+}
+
+/** Somebody, or nobody. */
+export type Found = Person | Person["id"] | null | undefined | false;
+
+/** The same, read. */
+export interface Somebody {
+  id: string;
+  name: string | undefined;
+}
+
+/** Raises for what can be no id: it would be everybody's. */
+export function readPerson(found: Found): Somebody | undefined {
+  if (found === null || found === undefined || found === false) return undefined;
+  const { id, name } = typeof found === "object" ? found : { id: found, name: undefined };
+  if (typeof id === "string" ? id === "" : !Number.isSafeInteger(id)) throw new TypeError("person gives no id");
+  return { id: String(id), name: name ?? undefined };
 }
 
 export interface Options<R extends Request = Request> {
   client: Twofold;
   /** Who is signed in by your own means, whatever the door was; behind "login as" the one who is really there. */
-  person: (request: R) => Person | string | null | undefined | Promise<Person | string | null | undefined>;
+  person: (request: R) => Found | Promise<Found>;
   /** What the sign-in is bound to, where it is neither the session nor an `Authorization` header. */
   login?: (request: R) => string | undefined;
   /** Who must have a second factor. Whoever has one is always asked for it. */
-  require?: (person: Person, request: R) => boolean | Promise<boolean>;
+  require?: (person: Somebody, request: R) => boolean | Promise<boolean>;
   /** Where the pages are. */
   prefix?: string;
   /** Your own pages that people reach while they are asked: to sign in, and to sign out by a link. */

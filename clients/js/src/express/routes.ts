@@ -254,9 +254,11 @@ async function verify(visit: Visit, fields: Fields): Promise<void> {
   const { action } = fields;
   const isFresh = typeof action === "string";
   if (isFresh && (await visit.closed(true))) throw new Problem(403, "second_factor_required", "first without action");
+  const answered = readAnswer(fields, "");
+  if (!answered) throw new Problem(422, "invalid", "send code as text, or codes, or challenge and credential");
   const ended = isFresh
-    ? await judge(visit, readAnswer(fields, ""), FRESH, action)
-    : await judge(visit, readAnswer(fields, ""), SIGN_IN, SIGN_IN);
+    ? await judge(visit, answered, FRESH, action)
+    : await judge(visit, answered, SIGN_IN, SIGN_IN);
   if (isTrouble(ended)) {
     if (ended.retryAfter !== undefined) visit.response.setHeader("Retry-After", ended.retryAfter);
     const { status, code, words, retryAfter, ways } = ended;

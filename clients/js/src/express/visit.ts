@@ -10,7 +10,7 @@ import { isIP } from "node:net";
 import { type AccountAnswer, Unavailable, type VerifiedAnswer } from "../index.js";
 import type { Accounts } from "./accounts.js";
 import { type Request, readCookie, writeCookie } from "./http.js";
-import type { Person, Settings } from "./options.js";
+import { type Settings, type Somebody, readPerson } from "./options.js";
 
 interface Passed {
   factor: string;
@@ -72,17 +72,16 @@ export class Visit {
     /** Where the gate is in the application: a router below it has a `baseUrl` of its own. */
     readonly mount: string,
     private readonly accounts: Accounts,
-    readonly person: Person | undefined,
+    readonly person: Somebody | undefined,
     private state: State | undefined,
   ) {}
 
   static async of(
     settings: Settings, accounts: Accounts, request: Request, response: ServerResponse, mount: string,
   ): Promise<Visit> {
-    const visit = (person?: Person, state?: State): Visit =>
+    const visit = (person?: Somebody, state?: State): Visit =>
       new Visit(request, response, settings, mount, accounts, person, state);
-    const given = await settings.person(request);
-    const person = typeof given === "string" ? { id: given } : (given ?? undefined);
+    const person = readPerson(await settings.person(request));
     if (!person) {
       drop(request);
       return visit();
@@ -100,7 +99,7 @@ export class Visit {
   }
 
   /** The person, on paths that are for somebody who is signed in. */
-  get somebody(): Person {
+  get somebody(): Somebody {
     if (!this.person) throw new Error("nobody is signed in");
     return this.person;
   }

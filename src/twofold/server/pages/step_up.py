@@ -19,7 +19,7 @@ from twofold.errors import InvalidInput
 from twofold.server.host import OUTSIDE
 from twofold.server.pages.proof import A_CODE, Asked, Box, Errors, explain_unproven, gives_codes, show_form
 from twofold.server.pages.refusals import Explanation, explain_input
-from twofold.server.pages.visit import Visit
+from twofold.server.pages.visit import Visit, spell_query
 from twofold.server.words import Sentence
 
 FRESH = "/fresh"
@@ -101,7 +101,10 @@ async def _show(
         )
     box: Box = "none" if needs_passkey else "codes" if passkey is None or gives_codes(visit) else "recovery"
     asked = A_CODE if passkey is None else Asked(passkey, box)
-    return show_form(visit, "fresh/step_up.html", problem, errors, asked, at_least=at_least, path=path, waiting=waiting)
+    # A form cannot come along to there: then it is the proof first, and the form once more.
+    letters_url = FRESH + spell_query({"letters": "1", "next": visit.next_path, "at_least": at_least})
+    more = {"at_least": at_least, "path": path, "waiting": waiting, "letters_url": letters_url}
+    return show_form(visit, "fresh/step_up.html", problem, errors, asked, **more)
 
 
 def _act_path(visit: Visit) -> str:

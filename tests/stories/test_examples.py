@@ -1,5 +1,5 @@
-"""The example in `examples/fastapi`, started as a reader starts it: in a real browser, and door by door.
-
+"""`examples/flask/app.py` and `examples/fastapi/app.py`, started as a reader starts them: in a real browser, and door
+by door. They differ in their words only.
 It has the time of the machine, so each person has three codes of an app at once (the one before, the one of now and the
 coming one), and for all else recovery codes.
 """
@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,20 +22,43 @@ from playwright.sync_api import Browser
 from playwright.sync_api import Page as Tab
 from tests.browsers import OpenWindow, open_window
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi"
-LISTENS = re.compile(r"Uvicorn running on http://127\.0\.0\.1:(\d+)")
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LISTENS = re.compile(r"unning on http://127\.0\.0\.1:(\d+)")
 LINES_MAX = 60
 STEP_S = 30
 TOKEN = {"authorization": "Bearer the-token-of-alice"}
 
 
+class Example(NamedTuple):
+    """How it is started, and where its people sign in."""
+
+    name: str
+    command: tuple[str, ...]
+    login: str
+
+    @property
+    def folder(self) -> Path:
+        return EXAMPLES / self.name
+
+
+FLASK = Example("flask", ("flask", "--app", "app", "run", "--port", "0"), "/login")
+FASTAPI = Example("fastapi", ("uvicorn", "app:app", "--port", "0", "--no-access-log"), "/")
+
+
+@pytest.fixture(scope="module", params=[FLASK, FASTAPI], ids=lambda example: example.name)
+def example(request: pytest.FixtureRequest) -> Example:
+    """Each of them."""
+    found: Example = request.param
+    return found
+
+
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(example: Example, folder: Path) -> Iterator[str]:
     """The example on a free port, with its data in this folder."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TWOFOLD_")}
     with subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "app:app", "--port", "0", "--no-access-log"],
-        cwd=EXAMPLE,
+        [sys.executable, "-m", *example.command],
+        cwd=example.folder,
         env=environment | {"DATA_DIR": str(folder)},
         stderr=subprocess.PIPE,
         text=True,
@@ -51,8 +75,8 @@ def serving(folder: Path) -> Iterator[str]:
 class Person:
     """Somebody at a tab, with an app and a list of recovery codes."""
 
-    def __init__(self, tab: Tab, url: str, name: str) -> None:
-        self.tab, self.url, self.name = tab, url, name
+    def __init__(self, tab: Tab, url: str, name: str, example: Example) -> None:
+        self.tab, self.url, self.name, self.login = tab, url, name, example.login
         self.recovery_codes: list[str] = []
         self._codes: list[str] = []
 
@@ -73,7 +97,7 @@ class Person:
         return self.path
 
     def sign_in(self) -> str:
-        self.open("/")
+        self.open(self.login)
         return self.send("Sign in", name=self.name, password="correct horse")
 
     def give_code(self, button: str) -> str:
@@ -98,18 +122,18 @@ class Person:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("example")) as started:
+def url(example: Example, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(example, tmp_path_factory.mktemp("example")) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
-def people(url: str, chromium: Browser) -> dict[str, list[str]]:
+def people(example: Example, url: str, chromium: Browser) -> dict[str, list[str]]:
     """The recovery codes of two people who have enrolled."""
     codes = {}
     for name in ("alice", "root"):
         window = open_window(chromium, url)
-        person = Person(window.new_tab(), url, name)
+        person = Person(window.new_tab(), url, name, example)
         assert person.sign_in() == "/account"
         person.enroll()
         codes[name] = person.recovery_codes
@@ -133,18 +157,20 @@ class Program(httpx.Client):
         return all(answer.status_code == 403 or answer.url.path == "/2fa/sign-in/code" for answer in answers)
 
 
-def test_it_is_as_short_as_it_says() -> None:
-    lines = (EXAMPLE / "app.py").read_text().splitlines()
+def test_it_is_as_short_as_it_says(example: Example) -> None:
+    lines = (example.folder / "app.py").read_text().splitlines()
     assert len([line for line in lines if line.strip()]) <= LINES_MAX
 
 
-def test_somebody_enrolls_signs_out_and_in_and_sends_money(tmp_path: Path, new_window: OpenWindow) -> None:
-    with serving(tmp_path) as url:
-        alice = Person(new_window(url).new_tab(), url, "alice")
+def test_somebody_enrolls_signs_out_and_in_and_sends_money(
+    example: Example, tmp_path: Path, new_window: OpenWindow
+) -> None:
+    with serving(example, tmp_path) as url:
+        alice = Person(new_window(url).new_tab(), url, "alice", example)
         assert alice.sign_in() == "/account"
         alice.enroll()
         assert alice.open("/account") == "/account"
-        assert alice.open("/logout") == "/"
+        assert alice.open("/logout") == example.login
         assert alice.sign_in() == "/2fa/sign-in/code"
         assert alice.open("/account") == "/2fa/sign-in/code"
         assert alice.give_code("Sign in") == "/account"
