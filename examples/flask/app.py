@@ -28,6 +28,11 @@ def let_in(**whom):
     return redirect("/account")
 
 
+@app.get("/")
+def home():
+    return "<h1>Welcome</h1><a href=/account>Your account</a>"
+
+
 @app.route("/login", methods=["GET", "POST"])
 def login():
     if request.method == "GET":

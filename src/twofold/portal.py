@@ -81,12 +81,16 @@ class Kept(Generic[T]):
 
     def wait(self, coroutine: Coroutine[Any, Any, V], /) -> V:
         """See `Portal.wait`."""
+        return self.ask(lambda _: coroutine)
+
+    def ask(self, question: Callable[[T], Coroutine[Any, Any, V]]) -> V:
+        """Ask it something, and wait for what it answers or raises; it is not closed in between."""
         with self._lock:
-            portal, _ = self._open()
+            portal, value = self._open()
             with self._ended:
                 self._under_way += 1
         try:
-            return portal.wait(coroutine)
+            return portal.wait(question(value))
         finally:
             with self._ended:
                 self._under_way -= 1

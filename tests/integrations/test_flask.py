@@ -287,7 +287,6 @@ class TestOneLogin:
         assert outcomes[1] is not None
         assert outcomes[1]["reason"] == "code_already_used"
 
-
     def test_somebody_who_guesses_elsewhere_does_not_keep_a_known_browser_out(self, shop: Shop) -> None:
         shop.kit.enroll("alice")
         browser, guesser = shop.browser(), shop.browser()
@@ -333,6 +332,14 @@ class TestPages:
         step = shop.browser().get(led.location, headers=PAGE)
         assert urlsplit(step.location).path == "/login"
         assert parse_qs(urlsplit(step.location).query) == {"next": ["/2fa/security"]}
+
+    def test_the_way_to_sign_in_may_have_a_query_of_its_own(self, kit: Kit) -> None:
+        app, second_factor, _ = make_app(login_url="/?sign-in=1")
+        browser = app.test_client()
+        assert browser.get("/paper", headers=PAGE).location == "/?sign-in=1&next=%2Fpaper"
+        led = browser.get("/2fa/sign-in?next=/security", headers=PAGE)
+        assert led.location == "/?sign-in=1&next=%2F2fa%2Fsecurity"
+        second_factor.close()
 
     def test_a_form_of_another_site_is_refused(self, shop: Shop) -> None:
         shop.kit.enroll("alice")
@@ -449,6 +456,9 @@ class TestFresh:
         proven = self.prove(shop, browser, browser.post("/transfer", data={"to": "bob"}, headers=PAGE))
         assert browser.post("/transfer", data={"to": "mallory"}, headers=PAGE).status_code == HTTPStatus.FORBIDDEN
         assert browser.post("/things/transfer", data={"to": "bob"}, headers=PAGE).status_code == HTTPStatus.FORBIDDEN
+        assert (
+            browser.post("/transfer?from=savings", data={"to": "bob"}, headers=PAGE).status_code == HTTPStatus.FORBIDDEN
+        )
         assert browser.post("/transfer", data=fields(proven, "/transfer"), headers=PAGE).status_code == HTTPStatus.OK
 
     def test_the_page_of_an_act_leads_to_the_proof_and_back_and_its_form_uses_it_up(self, shop: Shop) -> None:

@@ -78,7 +78,6 @@ export function secondFactor<R extends Request>(options: Options<R>): SecondFact
     fresh: ({ minutes = 5, atLeast = "code" }: Fresh = {}) => handler(async (visit, next) => {
       const closed = await visit.closed(true);
       if (closed) return turnAway(visit, closed);
-      if (visit.request.method === "OPTIONS") return next();
       const demand = { minutes, atLeast };
       const isOpen = isReading(visit.request) ? await mayLook(visit, demand) : await mayAct(visit, demand);
       if (isOpen) next();

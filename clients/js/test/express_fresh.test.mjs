@@ -86,6 +86,16 @@ eachExpress((express) => {
     assert.match((await visitor.get("/keys")).text, /fresh proof/);
   });
 
+  test("no method leads past a route for all of them", async (t) => {
+    const { visitor, phone } = await arrive(t, express);
+    await pass(visitor, phone);
+    for (const method of ["GET", "HEAD", "OPTIONS", "PUT"]) {
+      assert.equal((await visitor.send("/any", { method, headers: { accept: "*/*" } })).status, 403, method);
+    }
+    await visitor.post("/2fa/fresh", { next: "/any", at: "code", "twofold-code": phone.code() }, { follow: false });
+    assert.equal((await visitor.send("/any", { method: "OPTIONS" })).text, "Done");
+  });
+
   test("where a passkey is asked for a code does not do", async (t) => {
     const { visitor, phone } = await arrive(t, express);
     await pass(visitor, phone);

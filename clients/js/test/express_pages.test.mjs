@@ -131,6 +131,15 @@ eachExpress((express) => {
     assert.match((await visitor.get("/2fa/back?error=access_denied")).text, /Nothing has happened/);
   });
 
+  test("what comes back and was not asked for leaves open what was", async (t) => {
+    const { visitor, id, phone } = await arrive(t, express, { door: null, returnTo: RETURN_TO });
+    const first = await visitor.get(`/magic/${id}`);
+    const back = await answerPrompt(await visitor.get("/account"), phone);
+    await visitor.get("/2fa/back?error=access_denied&state=of-another-site");
+    assert.match((await visitor.get(await answerPrompt(first, phone))).text, /belongs elsewhere/);
+    assert.match((await visitor.get(back)).text, /Account of/);
+  });
+
   test("they take your words and stand in your layout", async (t) => {
     const layout = ({ title, head, body, language }) =>
       `<html lang="${language}">${head}<h2>My shop: ${title}</h2>${body}</html>`;

@@ -75,6 +75,7 @@ export function shop(express, options = {}) {
   app.get("/keys", twofold.fresh({ minutes: 5 }), (req, res) => res.send("Keys"));
   app.post("/keys", twofold.fresh(), (req, res) => res.send(`Key ${orders.push(req.body)}`));
   app.get("/safe", twofold.fresh({ atLeast: "passkey" }), (req, res) => res.send("Safe"));
+  app.all("/any", twofold.fresh(), (req, res) => res.send("Done"));
   app.post("/transfer", twofold.fresh(), (req, res) => {
     orders.push(req.body);
     res.send(`Sent ${req.body.amount}`);

@@ -70,7 +70,7 @@ def read_answer(codes: Sequence[str]) -> Answer:
     if not 1 <= len(codes) <= 3:
         raise InvalidInput("codes", "one code, two (HOTP resynchronization) or three consecutive ones")
     if not all(isinstance(code, str) for code in codes):
-        raise InvalidInput("code", "text, such as \"012345\"")
+        raise InvalidInput("code", 'text, such as "012345"')
     stripped = tuple(code.translate(_IGNORED) for code in codes)
     if len(stripped) == 1 and len(stripped[0]) == RECOVERY_CODE_LENGTH and stripped[0].isascii():
         read = stripped[0].translate(_CROCKFORD_READING)

@@ -63,6 +63,12 @@ def split_page(prefix: str, shown: Answer) -> Page:
     return Page(title, head, content, language, "rtl" if 'dir="rtl"' in content[:200] else "ltr")
 
 
+def with_query(url: str, **values: str) -> str:
+    """The address with these values, beside what its query holds already."""
+    more = query(**values)
+    return url + (more.replace("?", "&", 1) if "?" in url else more)
+
+
 def query(**values: str) -> str:
     """A query string of what is not empty, with its question mark."""
     given = {name: value for name, value in values.items() if value}

@@ -1,6 +1,5 @@
-"""One request at the gate, in the words of ASGI: how it arrives, what it brings, and how it is answered.
-
-What is decided is decided in `guard.py`, and no framework is known here.
+"""One request at the gate, in the words of ASGI: how it arrives, what it brings, and how it is answered. To decide is
+the guard's business, and no framework is known here.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from twofold.integrations.guard import Guard
 from twofold.integrations.loop_guard import LoopGuard
 
 Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
+Message = Scope
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -42,8 +41,7 @@ class Body:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._ahead: list[Message] = []
-        self._seen = b""
-        self._is_whole = False
+        self._seen, self._is_whole = b"", False
 
     async def receive(self) -> Message:
         """The next message, for the application."""
@@ -86,10 +84,9 @@ class Passage:
         return self.answer is None
 
     async def check(self, demand: Demand) -> bool:
-        """Whether the request goes on to a view that demands this. A form may wait for a proof; all else is not read."""
+        """Whether the request goes on to a view that demands this. Forms can wait for a proof; all else is not read."""
         kind = self._arrival.header(b"content-type").partition(";")[0].strip().lower()
-        check = partial(self._guard.check, self._arrival, *self._who, demand)
-        return await self._ask(check, reads=kind == FORM)
+        return await self._ask(partial(self._guard.check, self._arrival, *self._who, demand), reads=kind == FORM)
 
     async def leave(self) -> None:
         """The person signed out with this request."""

@@ -33,7 +33,7 @@ class BlockingGuard:
     def require(self, rule: Rule, administrators: Administrators) -> None:
         """See `Guard.require`. The rule is asked in the thread of each request, the administrators in this one."""
         ids = list(administrators() if callable(administrators) else administrators)
-        self._kept.wait(self._kept.value.require(rule, ids))
+        self._kept.ask(lambda guard: guard.require(rule, ids))
         self._rule = rule
 
     def on(self, kind: str, listener: Listener) -> None:
@@ -44,17 +44,17 @@ class BlockingGuard:
     def admit(self, arrival: Arrival, person: Person | None, login: Login) -> Answer | None:
         """See `Guard.admit`."""
         is_required = person is not None and self._rule is not None and self._rule(subject_of(person))
-        return self._kept.wait(self._kept.value.admit(arrival, person, login, is_required=is_required))
+        return self._kept.ask(lambda guard: guard.admit(arrival, person, login, is_required=is_required))
 
     def check(
         self, arrival: Arrival, person: Person | None, login: Login, demand: Demand, body: bytes | None
     ) -> Answer | None:
         """See `Guard.check`."""
-        return self._kept.wait(self._kept.value.check(arrival, person, login, demand, body))
+        return self._kept.ask(lambda guard: guard.check(arrival, person, login, demand, body))
 
     def serve(self, arrival: Arrival, person: Person | None, login: Login, body: bytes) -> Answer:
         """See `Guard.serve`."""
-        return self._kept.wait(self._kept.value.serve(arrival, person, login, body))
+        return self._kept.ask(lambda guard: guard.serve(arrival, person, login, body))
 
     async def _begin(self) -> Guard:
         guard = await Guard.open(self.options)

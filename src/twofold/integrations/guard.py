@@ -28,8 +28,9 @@ from twofold.core.session import Session
 from twofold.core.sign_in import Bearer, Vouched
 from twofold.engine import Caller
 from twofold.errors import ConfigurationError, Refused, TwofoldError
-from twofold.integrations.answers import CLOSED, answer, go, problem, query, read_form, scope, split_page
+from twofold.integrations.answers import CLOSED, answer, go, problem, query, read_form, scope, split_page, with_query
 from twofold.integrations.arrival import (
+    FRESH_S_MAX,
     SAFE,
     Answer,
     Arrival,
@@ -185,7 +186,7 @@ class Guard:
             pairs = read_form(arrival, body)
             bearer = found[0]
             is_fresh = self._is_fresh(bearer.session, arrival, demand, pairs)
-            if is_fresh and (arrival.method in SAFE or await self._use_grant(bearer, demand)):
+            if is_fresh and (arrival.method in SAFE or await self._use_grant(bearer)):
                 return None
             return await self._ask_fresh(arrival, person, login, demand, body if pairs is not None else None)
         except TwofoldError as error:
@@ -236,8 +237,8 @@ class Guard:
         self, session: Session, arrival: Arrival, demand: Demand, pairs: list[tuple[str, str]] | None
     ) -> bool:
         """Whether the last proof of the session was for just this, strong enough, and a moment ago."""
-        path = outside(arrival.path)
-        acts = [name_act(path)] if pairs is None else [name_act(path), name_act(path, pairs)]
+        address = outside(arrival.address)
+        acts = [name_act(address)] if pairs is None else [name_act(address), name_act(address, pairs)]
         strengths: tuple[Strength, ...] = ("passkey",) if demand.at_least == "passkey" else ("code", "passkey")
         granted = [purpose_of(act, strength) for act in acts for strength in strengths]
         return (
@@ -245,10 +246,11 @@ class Guard:
             and self._deployment.clock.now() < session.proved_at + demand.seconds * MICROS_PER_S
         )
 
-    async def _use_grant(self, bearer: Bearer, demand: Demand) -> bool:
+    async def _use_grant(self, bearer: Bearer) -> bool:
         """Use the proof up; whether this was the first act with it."""
         try:
-            await self._deployment.sign_in.use_grant(bearer, ttl_s=demand.seconds)
+            # Remembered for longer than any view takes it, not only this one.
+            await self._deployment.sign_in.use_grant(bearer, ttl_s=FRESH_S_MAX)
         except Refused as refused:
             if refused.code != "step_up_required":
                 raise
@@ -269,7 +271,7 @@ class Guard:
         if not arrival.wants_page:
             return problem(401, "unauthorized", "nobody is signed in to the application")
         aim = arrival.root + arrival.address if arrival.method in SAFE else ""
-        return go(arrival.root + self.options.login_url + query(next=aim), arrival)
+        return go(with_query(arrival.root + self.options.login_url, next=aim), arrival)
 
     async def _ask_fresh(
         self, arrival: Arrival, person: Person, login: Login, demand: Demand, form: bytes | None

@@ -143,7 +143,8 @@ async def _lead_in(visit: Visit) -> Response:
     assert host is not None  # noqa: S101 - these pages are inside an application
     if visit.bearer is None:
         aim = host.at(visit.next_path or HOME)
-        return visit.go(OUTSIDE + host.login_url + spell_query({"next": aim}))
+        beside = "&" if "?" in host.login_url else "?"
+        return visit.go(OUTSIDE + host.login_url + spell_query({"next": aim}).replace("?", beside, 1))
     steps = {"pending": "/sign-in/code", "enrolling": "/enroll", "full": HOME}
     return visit.go(steps[visit.session.level] + spell_query({"next": visit.next_path}))
 

@@ -71,6 +71,12 @@ _EMBEDDED_GROUND = """
   line-height: 1.55;
   overflow-wrap: break-word;
   accent-color: var(--accent);
+
+  /* What layouts do to every element of a kind. */
+  form, section, fieldset { border: 0; padding: 0; background: none; }
+  p, li { line-height: inherit; }
+  svg { max-width: none; float: none; }
+  button { float: none; letter-spacing: normal; text-transform: none; }
 """
 
 

@@ -35,7 +35,8 @@ export async function sendToPrompt(
 export async function comeBack(visit: Visit, fields: Fields): Promise<void> {
   const { code, state } = fields;
   const asked = visit.person && visit.asked?.state === state ? visit.asked : undefined;
-  if (visit.person) visit.forgetAsked();
+  // Another tab may have asked since; what it asked stays open.
+  if (asked) visit.forgetAsked();
   const ended = typeof code === "string" ? await redeem(visit, code, asked) : undefined;
   if (!visit.person) return redirect(visit.response, visit.mount + visit.settings.loginUrl);
   if (!asked || !ended) return turnBack(visit, ended ? "prompt_mismatch" : "access_denied", asked?.next);

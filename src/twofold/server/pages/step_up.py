@@ -40,11 +40,13 @@ def read_pairs(form: bytes) -> list[tuple[str, str]]:
     return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=WAITING_FIELDS_MAX)
 
 
-def name_act(path: str, pairs: Sequence[tuple[str, str]] | None = None) -> str:
-    """What the proof is for: a path of the application, and the form that is sent to it, if there is one."""
+def name_act(address: str, pairs: Sequence[tuple[str, str]] | None = None) -> str:
+    """What the proof is for: a path of the application, or where a form waits that very form to that very address."""
+    if pairs is None:
+        address = address.partition("?")[0]
     # A browser may spell a field otherwise the second time.
     form = "" if pairs is None else "?" + urlencode([(name, value.replace("\r\n", "\n")) for name, value in pairs])
-    return hashlib.sha256(f"{path}{form}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{address}\0{form}".encode()).hexdigest()[:32]
 
 
 def purpose_of(act: str, at_least: Strength) -> str:
@@ -62,7 +64,7 @@ async def take_fresh(visit: Visit) -> Response:
     """On to the act: by its address, or with the form that waits for it."""
     waiting = visit.form.get("waiting")
     pairs = _read_waiting(waiting)
-    act, at_least = name_act(_act_path(visit), pairs), _read_strength(visit)
+    act, at_least = name_act(visit.next_path, pairs), _read_strength(visit)
     try:
         if not visit.has_answer:
             raise InvalidInput("code", "a fresh code")
@@ -87,7 +89,7 @@ async def _show(
     if not path:
         return visit.go("/")
     needs_passkey = at_least == "passkey"
-    purpose = purpose_of(name_act(path, _read_waiting(waiting)), at_least)
+    purpose = purpose_of(name_act(visit.next_path, _read_waiting(waiting)), at_least)
     passkey = await visit.ask_passkey(purpose, needs_passkey=needs_passkey)
     if needs_passkey and passkey is None:
         return visit.tell(
