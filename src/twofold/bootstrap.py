@@ -129,7 +129,9 @@ class Deployment:
             is_strict=is_strict,
             on_close=self.close,
         )
-        self.prompts = Prompts(engine, directory, self.relying_party, tickets=keyring, receipts=self.receipts)
+        self.prompts = Prompts(
+            engine, directory, self.relying_party, tickets=keyring, receipts=self.receipts, applications=store
+        )
         self.networks = Networks(store, engine)
         self.sign_in_limits = SignInLimits(engine, self.networks)
         self.sign_in = SignIn(engine, credentials, directory, store, self.sign_in_limits, passkeys=passkeys)

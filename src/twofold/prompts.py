@@ -23,7 +23,7 @@ from twofold.engine import Caller, Engine
 from twofold.errors import Busy, InvalidInput, Refused
 from twofold.factors.webauthn_json import RelyingParty
 from twofold.passkey_facts import find_elsewhere
-from twofold.ports import Application, Receipts, Tickets
+from twofold.ports import Application, Applications, Receipts, Tickets
 from twofold.sign_in import Guest
 
 NONCE_BYTES = 32
@@ -55,12 +55,14 @@ class Prompts:
         *,
         tickets: Tickets,
         receipts: Receipts,
+        applications: Applications,
     ) -> None:
         self._engine = engine
         self._directory = directory
         self._relying_party = relying_party
         self._tickets = tickets
         self._receipts = receipts
+        self._applications = applications
 
     async def begin(
         self,
@@ -107,6 +109,13 @@ class Prompts:
         """The ticket of a link; raises `InvalidInput` unless it is one of ours."""
         ticket = self._tickets.read_ticket(link)
         core.read_prompt(ticket)
+        return ticket
+
+    async def find(self, link: str) -> Ticket:
+        """The same for a browser: a prompt is over, wherever it is, once the key that asked is revoked."""
+        ticket = self.read(link)
+        if await self._applications.find_application(ticket.application) is None:
+            raise InvalidInput("prompt", "the link of an application whose key is in force")
         return ticket
 
     async def open(self, ticket: Ticket, guest: Guest) -> Done:

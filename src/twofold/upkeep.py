@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
@@ -147,6 +148,8 @@ async def _repeat(work: Callable[[], Awaitable[object]], every_s: float) -> None
                 log.warning("not done, tried again every %g s: %s", every_s, error)
             was_done = False
         except Exception:
+            if not threading.main_thread().is_alive():
+                return  # the process ends, and its threads with it
             # It is tried again: one bad round must not end the deliveries of a server that runs for months.
             log.exception("not done, tried again in %g s", every_s)
         await asyncio.sleep(every_s)

@@ -122,8 +122,8 @@ def test_a_method_sends_what_its_operation_takes_and_nothing_else(name: str) -> 
     if described.takes_key:
         sent.add(("header", "Idempotency-Key"))
     sent |= {("path", part[1:-1]) for part in path.split("/") if part.startswith("{")}
-    # A challenge is opened without a key: so it writes nothing.
-    optional = {("header", "Idempotency-Key")} if name == "challenge" else set()
+    # A challenge and a prompt are opened without a key: so that writes nothing.
+    optional = {("header", "Idempotency-Key")} if name in ("challenge", "open_prompt") else set()
     assert sent == taken - optional
 
 

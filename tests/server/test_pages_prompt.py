@@ -207,6 +207,19 @@ class TestOneBrowser:
         await server.post("accounts/alice/events", {"type": "compromised"})
         assert (await alice.open(f"{link}/sign-in/code")).status == 401
 
+    async def test_a_revoked_key_asks_nobody_any_more(self, server: Server) -> None:
+        await server.call("PUT", "accounts/alice", {})
+        shop, alice = await Asker.open(server), Answerer(server)
+        link, unopened = await shop.ask(enroll=True), await shop.ask(enroll=True)
+        assert (await alice.open(link)).status == 200
+        form = await alice.send(press="factor=totp")
+        alice.secret = form.secret
+        await server.deployment.applications.revoke(shop.id)
+        assert (await alice.send(form, code=alice.code())).status == 403
+        page = await alice.open(unopened)
+        assert (page.status, page.heading) == (403, "This link is not right")
+        assert (await server.get("accounts/alice")).json()["state"] == "empty"
+
     @pytest.mark.parametrize("event", ["disabled", "removed"])
     async def test_it_says_why_it_cannot_begin(self, server: Server, event: str) -> None:
         _, alice, link = await asked(server)

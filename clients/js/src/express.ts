@@ -144,15 +144,16 @@ async function useUp(visit: Visit, action: string, demand: Required<Fresh>): Pro
 
 function isEnough(proof: Proof | undefined, { minutes, atLeast }: Required<Fresh>): boolean {
   if (!proof || Date.now() - proof.at >= minutes * 60_000) return false;
-  return atLeast !== "passkey" || proof.factor === "webauthn";
+  return atLeast !== "passkey" || proof.isPasskey;
 }
 
 const freshUrl = (visit: Visit, { atLeast }: Required<Fresh>): string =>
   `${visit.base}/fresh?at=${atLeast}&next=${encodeURIComponent(visit.request.originalUrl)}`;
 
-/** What is done, to the last field: a proof for it is none for anything else. */
+/** What is done, to the last field: a proof for it is none for anything else. What your parser made of another media
+ * type counts too; of a body that nobody has read yet nothing is known. */
 function describe(request: Request, body: Fields | undefined): string {
-  const content = body === undefined ? "" : mediaType(request).endsWith("json") ? body : flatten(body);
+  const content = mediaType(request) === FORM ? flatten(body ?? {}) : (request.body ?? "");
   return `${request.method} ${request.originalUrl} ${digest(JSON.stringify(content))}`;
 }
 

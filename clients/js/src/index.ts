@@ -39,6 +39,8 @@ interface Call<N extends Name> extends CallOptions {
   headers?: Record<string, string>;
 }
 
+/** Without a key these write nothing, so they can be called again anyway. */
+const KEYLESS: ReadonlySet<Name> = new Set<Name>(["open_challenge", "open_prompt"]);
 const FIRST_PAUSE_MS = 100;
 const PAUSE_MS_MAX = 2_000;
 
@@ -161,8 +163,7 @@ export class Twofold {
     for (const [member, value] of Object.entries(call.query ?? {})) url.searchParams.set(member, String(value));
     const headers: Record<string, string> = { Authorization: `Bearer ${this.#key}`, ...call.headers };
     if (call.body !== undefined) headers["Content-Type"] = "application/json";
-    // A challenge without a key writes nothing, so it can be opened again anyway.
-    const key = call.idempotencyKey ?? (method === "POST" && name !== "open_challenge" ? randomUUID() : undefined);
+    const key = call.idempotencyKey ?? (method === "POST" && !KEYLESS.has(name) ? randomUUID() : undefined);
     if (key !== undefined) headers["Idempotency-Key"] = key;
     const init = { method, headers, redirect: "error" as const, body: JSON.stringify(call.body) ?? null };
     for (let attempt = 1; ; attempt += 1) {

@@ -117,6 +117,14 @@ test("a busy server is asked again, with the same key", async () => {
   assert.match(keys[0], /^[0-9a-f-]{36}$/);
 });
 
+test("what writes nothing without a key is sent without one", async () => {
+  const { client, sent } = told({ status: 200, body: {} }, { status: 200, body: {} }, { status: 200, body: {} });
+  await client.openPrompt({});
+  await client.openChallenge("alice", { factor: "webauthn" });
+  await client.openPrompt({}, { idempotencyKey: "mine" });
+  assert.deepEqual(sent.map(({ headers }) => headers["Idempotency-Key"]), [undefined, undefined, "mine"]);
+});
+
 test("a call that got no answer is repeated where that is safe, and only there", async () => {
   const lost = new TypeError("fetch failed");
   const calls = {

@@ -86,6 +86,18 @@ eachExpress((express) => {
     assert.match((await visitor.get("/keys")).text, /fresh proof/);
   });
 
+  test("a proof is for one body, whatever its shape and its type", async (t) => {
+    const { visitor, phone } = await arrive(t, express);
+    await pass(visitor, phone);
+    for (const type of ["application/json", "application/merge-patch+json"]) {
+      const send = (json) => visitor.call("/keys", json, { headers: { "content-type": type } });
+      const asked = (await send(["a", "b"])).json;
+      assert.equal((await visitor.call("/2fa/verify", { code: phone.code(), action: asked.action })).status, 200);
+      assert.equal((await send(["a", "c"])).json.code, "step_up_required");
+      assert.match((await send(["a", "b"])).text, /^Key/);
+    }
+  });
+
   test("no method leads past a route for all of them", async (t) => {
     const { visitor, phone } = await arrive(t, express);
     await pass(visitor, phone);

@@ -41,7 +41,7 @@ export function shop(express, options = {}) {
     ...options,
   });
   app.use(helmet(), session({ secret: "for tests", resave: false, saveUninitialized: false }));
-  app.use(express.urlencoded({ extended: true }), express.json());
+  app.use(express.urlencoded({ extended: true }), express.json({ type: ["json", "+json"] }));
   app.use((req, res, next) => {
     const token = /^Bearer for-(.+)$/.exec(req.headers.authorization ?? "");
     if (token) req.token = { user: token[1] };

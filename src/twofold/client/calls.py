@@ -220,7 +220,8 @@ class Calls:
             "purpose": purpose,
             "enroll": enroll,
         }
-        return _post(f"{API}/prompts", body, read_prompt(code_verifier))
+        # Without a key, as for a challenge: whoever knows a password may have many links made.
+        return _post(f"{API}/prompts", body, read_prompt(code_verifier), takes_key=False)
 
     @described
     def redeem_prompt(self, code: str, *, code_verifier: str, binding: str) -> Call[Verified]:

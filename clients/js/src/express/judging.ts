@@ -67,6 +67,8 @@ export async function judge(
     if (!answer.verified) return trouble(visit, 422, answer.reason, answer.retry_after);
     // The challenge came back from the page: it may be one of somebody else, answered by somebody else.
     if (challenge !== undefined && answer.account_id !== id) return trouble(visit, 422, "challenge_mismatch");
+    // A key that was only touched is one factor, as a code is.
+    if (atLeast === "passkey" && !answer.user_verified) return trouble(visit, 422, "uv_required");
     visit.keepBrowser(answer);
     return answer;
   } catch (error) {
@@ -96,13 +98,17 @@ export function trouble(
 }
 
 /** A challenge for the account's passkeys; undefined where there are none for this application. */
-export async function openChallenge(visit: Visit, purpose: string, action: string): Promise<Passkey | undefined> {
+export async function openChallenge(
+  visit: Visit, purpose: string, action: string, atLeast = "code",
+): Promise<Passkey | undefined> {
   const account = await visit.account();
   if (!account?.authenticators.some(({ factor, state }) => factor === "webauthn" && state === "active")) return undefined;
   try {
     const { id } = visit.somebody;
-    const asked = { factor: "webauthn" as const, purpose, binding: visit.bind(action), context: visit.context };
-    const challenge = await visit.settings.client.openChallenge(id, asked);
+    const user_verification = atLeast === "passkey" ? ("required" as const) : ("preferred" as const);
+    const challenge = await visit.settings.client.openChallenge(id, {
+      factor: "webauthn", purpose, binding: visit.bind(action), context: visit.context, user_verification,
+    });
     return { kind: "show", options: challenge.prompt.public_key, challenge: challenge.id };
   } catch (error) {
     if (error instanceof Refused && (error.code === "no_factor" || error.code === "invalid")) return undefined;

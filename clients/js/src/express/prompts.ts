@@ -46,7 +46,7 @@ export async function comeBack(visit: Visit, fields: Fields): Promise<void> {
     visit.pass(ended.factor, ended.authenticator_id, epochIn(ended.receipt));
     return redirect(visit.response, asked.next);
   }
-  if (asked.atLeast === "passkey" && ended.factor !== "webauthn") return turnBack(visit, "passkey_required", asked.next);
+  if (asked.atLeast === "passkey" && !ended.user_verified) return turnBack(visit, "passkey_required", asked.next);
   visit.keepProof(asked.action, ended);
   if (!asked.form) return redirect(visit.response, asked.next);
   const say = visit.settings.sentences;

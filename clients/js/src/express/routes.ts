@@ -227,7 +227,7 @@ export async function showProof(
   visit: Visit, action: string, to: string, fields: [string, string][], atLeast: string, found?: Trouble,
 ): Promise<void> {
   const say = visit.settings.sentences;
-  const passkey = await openChallenge(visit, FRESH, action);
+  const passkey = await openChallenge(visit, FRESH, action, atLeast);
   const takesCode = atLeast !== "passkey";
   const asking = { to, fields, passkey, takesCode, takesThree: found?.ways.includes("three_codes") ?? false };
   const none = !takesCode && !passkey && html`<p>${say.need_passkey}</p>

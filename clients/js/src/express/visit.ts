@@ -21,7 +21,8 @@ interface Passed {
 /** A fresh proof for one act: good for looking while it is young, and for doing it once by its receipt. */
 export interface Proof {
   at: number;
-  factor: string;
+  /** A passkey that made sure who its user is. */
+  isPasskey: boolean;
   receipt: string | null;
 }
 
@@ -197,8 +198,8 @@ export class Visit {
   }
 
   /** Keep a proof, at most a few of them: the oldest goes. */
-  keepProof(action: string, { factor, receipt }: Pick<VerifiedAnswer, "factor" | "receipt">): void {
-    const proof: Proof = { at: Date.now(), factor, receipt };
+  keepProof(action: string, { receipt, user_verified }: Pick<VerifiedAnswer, "receipt" | "user_verified">): void {
+    const proof: Proof = { at: Date.now(), isPasskey: user_verified === true, receipt };
     const key = digest(action);
     const others = Object.entries(this.#state.proofs ?? {}).filter(([name]) => name !== key);
     this.#state.proofs = Object.fromEntries([...others.slice(1 - PROOFS_MAX), [key, proof]]);

@@ -118,7 +118,7 @@ def _route(house: House, prompts: Prompts, page: Page) -> Route:
     async def serve(request: Request) -> Response:
         visit = stranger(house, request)
         try:
-            inside, here = _enter(house, prompts, request, page)
+            inside, here = await _enter(house, prompts, request, page)
             if page.path == _ENTRY or await _has_session(inside, here):
                 return await answer(inside, page, here)
             visit = stranger(inside, here)
@@ -132,10 +132,10 @@ def _route(house: House, prompts: Prompts, page: Page) -> Route:
     return Route(f"/prompt/{{link}}{page.path}", serve, methods=page.methods)
 
 
-def _enter(house: House, prompts: Prompts, request: Request, page: Page) -> tuple[PromptHouse, Request]:
+async def _enter(house: House, prompts: Prompts, request: Request, page: Page) -> tuple[PromptHouse, Request]:
     """The pages below this link, and the request as it is there. Raises `InvalidInput` for what is no link of ours."""
     link = request.path_params["link"]
-    ticket = prompts.read(link)
+    ticket = await prompts.find(link)
     prompt = read_prompt(ticket)
     inside = msgspec.structs.replace(
         house,
