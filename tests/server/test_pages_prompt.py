@@ -207,6 +207,23 @@ class TestOneBrowser:
         await server.post("accounts/alice/events", {"type": "compromised"})
         assert (await alice.open(f"{link}/sign-in/code")).status == 401
 
+    async def test_of_two_that_enroll_the_second_is_over_when_the_first_has(self, server: Server) -> None:
+        """Mallory knows alice's password, and waits in a prompt of his until one code of hers comes his way."""
+        await server.call("PUT", "accounts/alice", {})
+        shop, mallory, alice = await Asker.open(server), Answerer(server), Answerer(server)
+        his = await shop.ask(enroll=True)
+        await mallory.open(his)
+        form = await mallory.send(press="factor=totp")
+        mallory.secret = form.secret
+        assert (await mallory.open(f"{his}/enroll")).status == 200
+        await alice.enroll(await shop.ask(enroll=True))
+        for path in ("", "/enroll", "/enroll/totp"):
+            page = await mallory.open(his + path)
+            assert (page.status, page.heading) == (401, "This is over")
+        assert (await mallory.send(form, code=mallory.code())).status == 401
+        active = (await server.get("accounts/alice")).json()["authenticators"]
+        assert [each["state"] for each in active].count("active") == 1
+
     async def test_a_revoked_key_asks_nobody_any_more(self, server: Server) -> None:
         await server.call("PUT", "accounts/alice", {})
         shop, alice = await Asker.open(server), Answerer(server)

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from twofold.core.account import without_expired
 from twofold.core.prompt import Prompt, bond_of, read_prompt
 from twofold.core.sign_in import Vouched
 from twofold.core.ticket import Ticket
@@ -150,10 +151,15 @@ async def _enter(house: House, prompts: Prompts, request: Request, page: Page) -
 
 
 async def _has_session(house: PromptHouse, request: Request) -> bool:
+    """Whether the prompt goes on here. To enroll it does while there is nothing yet: whoever got a second factor
+    meanwhile, in another browser perhaps, is asked for that one, by a prompt of its own."""
     token = house.cookies.read(request, SESSION)
     user_agent, bond = request.headers.get("user-agent"), bond_of(house.ticket)
     found = await house.sign_in.find(token, user_agent, bond) if token else None
-    return isinstance(found, tuple)
+    if not isinstance(found, tuple):
+        return False
+    bearer, account = found
+    return bearer.session.level != "enrolling" or not without_expired(account, house.clock.now()).is_bound
 
 
 def _is_looked_up(request: Request) -> bool:
