@@ -1,4 +1,4 @@
-"""docs/howto/flask.md and fastapi.md followed word by word, in a new folder, to the first code that lets somebody in."""
+"""docs/howto/flask.md and fastapi.md followed word by word, in a new folder, to the first code that lets one in."""
 
 import time
 from pathlib import Path
