@@ -99,8 +99,8 @@ class Deployment:
         self.settings, self.store, self.keyring = settings, store, keyring
         self.clock, self.entropy = clock, entropy
         self.public_url = public_url or settings.public_url or DEFAULT_URL
-        self.relying_party = find_own(self.public_url)
-        self.receipts = KeyringReceipts(keyring, self.public_url)
+        self.relying_party = rp = find_own(self.public_url)
+        self.receipts = receipts = KeyringReceipts(keyring, self.public_url)
         codec = Codec(keyring.mac_keys())
         store.use_codec(codec)
         self._pool = HashPool()
@@ -118,20 +118,18 @@ class Deployment:
         credentials = Credentials(keyring, entropy, self._pool, issuer=settings.issuer, argon2=argon2)
         directory = Directory(engine, credentials, is_strict=is_strict, common_passwords=load_common_passwords())
         passkeys = Passkeys(
-            engine, credentials, directory, receipts=self.receipts, claims=store, tickets=keyring, policy=policy
+            engine, credentials, directory, receipts=receipts, claims=store, tickets=keyring, policy=policy
         )
         self.verifier = Verifier(
             engine,
             credentials,
-            self.receipts,
+            receipts,
             accounts=directory,
             passkeys=passkeys,
             is_strict=is_strict,
             on_close=self.close,
         )
-        self.prompts = Prompts(
-            engine, directory, self.relying_party, tickets=keyring, receipts=self.receipts, applications=store
-        )
+        self.prompts = Prompts(engine, directory, rp, tickets=keyring, receipts=receipts, applications=store)
         self.networks = Networks(store, engine)
         self.sign_in_limits = SignInLimits(engine, self.networks)
         self.sign_in = SignIn(engine, credentials, directory, store, self.sign_in_limits, passkeys=passkeys)

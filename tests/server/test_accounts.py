@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from tests.server.conftest import SECRET, Server, assert_problem
@@ -20,6 +21,7 @@ async def test_put_creates_an_account_and_then_changes_it(server: Server) -> Non
         "authenticators": [],
         "recovery_codes_left": 0,
         "throttle": {"state": "open", "retry_after": None},
+        "epoch": ANY,
     }
 
 
