@@ -51,6 +51,7 @@ class PostgresSide:
         self._url = url
         self.place: str = without_password(url)
         self._runner = asyncio.Runner()
+        self._runner.get_loop().set_exception_handler(_leave_out_lost)
         self._connections: list[Connection] = []
         self._idle: list[Connection] = []
         try:
@@ -176,3 +177,9 @@ class PostgresSide:
         except _FAILURES as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise Unavailable(f"{self.place} cannot be read or written: {reason}") from None
+
+
+def _leave_out_lost(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """asyncpg forgets a future when a connection is lost in the middle of COPY. Whoever copied was told of the loss."""
+    if not isinstance(context.get("exception"), _FAILURES):
+        loop.default_exception_handler(context)
