@@ -598,6 +598,7 @@ def test_hooks_hear_what_happened_after_it_was_written_down(shop: Shop) -> None:
         ({"prefix": "2fa/"}, "prefix"),
         ({"login_url": "https://x"}, "login_url"),
         ({"session_hours": 0}, "session_hours"),
+        ({"session_hours": "24"}, "session_hours"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_in_one_line(kit: Kit, options: Any, expected: str) -> None:
@@ -619,3 +620,19 @@ def test_where_people_come_from_outside_the_database_has_a_place_of_its_own(
     _, again, _ = make_app(public_url="https://shop.example", database=f"sqlite:///{tmp_path}/twofold.db")
     again.close()
     assert not caplog.text
+
+
+def test_one_gate_is_enough(shop: Shop) -> None:
+    with pytest.raises(ConfigurationError, match="there is a gate before this application already"):
+        SecondFactor(shop.app, who)
+
+
+def test_a_decorator_without_its_brackets_is_told_in_a_line() -> None:
+    with pytest.raises(ConfigurationError, match="fresh: minutes: expected 1 to 60"):
+        fresh(lambda: "view")  # type: ignore[arg-type]
+
+
+def test_who_needs_help_is_not_promised_a_link_that_leads_nowhere(shop: Shop) -> None:
+    page = text(shop.browser().get("/2fa/sign-in/help", headers=PAGE))
+    assert "Look where you sign in" in page
+    assert "link that" not in page

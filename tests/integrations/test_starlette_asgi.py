@@ -417,3 +417,26 @@ async def test_a_dependency_waits_beside_others(kit: Kit) -> None:
     async with client_of(app) as client:
         answers = await asyncio.gather(*(client.get("/secret") for _ in range(50)))
     assert {answer.status_code for answer in answers} == {403}
+
+
+def test_one_gate_is_enough(kit: Kit) -> None:
+    app = Starlette()
+    SecondFactor(app, find_person)
+    with pytest.raises(ConfigurationError, match="there is a gate before this application already"):
+        SecondFactor(app, find_person)
+
+
+async def test_who_begins_the_application_hears_why_it_cannot_begin(kit: Kit) -> None:
+    app = Starlette()
+    SecondFactor(app, find_person).require(lambda _: True, administrators=["nobody"])
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with pytest.raises(ConfigurationError, match="no administrator has a second factor yet"):
+        await app({"type": "lifespan", "state": {}}, receive, send)
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"]

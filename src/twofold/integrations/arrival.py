@@ -56,7 +56,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             path = getattr(self, name)
             if path is not None and _PATH.fullmatch(path) is None:
                 raise ConfigurationError(f"{name} {path!r}: expected a path of the application, such as /login")
-        if not 1 <= self.session_hours <= 24 * 31:
+        if type(self.session_hours) is not int or not 1 <= self.session_hours <= 24 * 31:
             raise ConfigurationError("session_hours: expected 1 to 744")
 
     def is_way_in(self, path: str) -> bool:
@@ -136,7 +136,7 @@ class Demand(msgspec.Struct, frozen=True):
     at_least: Literal["code", "passkey"] = "code"
 
     def __post_init__(self) -> None:
-        if self.minutes is not None and not 1 <= self.minutes * 60 <= FRESH_S_MAX:
+        if self.minutes is not None and (type(self.minutes) is not int or not 1 <= self.minutes * 60 <= FRESH_S_MAX):
             raise ConfigurationError(f"fresh: minutes: expected 1 to {FRESH_S_MAX // 60}")
         if self.at_least not in ("code", "passkey"):
             raise ConfigurationError('fresh: at_least: expected "code" or "passkey"')

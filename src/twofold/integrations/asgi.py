@@ -136,7 +136,7 @@ async def live(app: App, scope: Scope, receive: Receive, send: Send, *, life: Lo
         await life.find_guard()
     except TwofoldError as error:
         await send({"type": "lifespan.startup.failed", "message": str(error)})
-        return
+        raise  # servers go by the message, and the client of a test by the exception
 
     async def receive_all() -> Message:
         return first.pop() if first else await receive()

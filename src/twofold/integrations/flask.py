@@ -36,6 +36,8 @@ class SecondFactor(BlockingGuard):
     def __init__(
         self, app: Flask, person: Callable[[], Who], *, login: Callable[[], str] | None = None, **options: Any
     ) -> None:
+        if ENDPOINT in app.extensions:
+            raise ConfigurationError("there is a gate before this application already: one SecondFactor is enough")
         self._find_person, self._name_login = person, login
         has_layout = app.jinja_loader is not None and LAYOUT in app.jinja_loader.list_templates()
         given: dict[str, Any] = {"issuer": app.name, "has_layout": has_layout}

@@ -64,6 +64,9 @@ class SecondFactor(LoopGuard):
         if isinstance(app, Starlette):
             if app.middleware_stack is not None:
                 raise ConfigurationError("SecondFactor comes too late: the application has begun already")
+            if hasattr(app.state, "twofold"):
+                raise ConfigurationError("there is a gate before this application already: one SecondFactor is enough")
+            app.state.twofold = self
             # Innermost: whatever order they are added in, sessions are open before it, and nothing answers behind it.
             app.user_middleware.append(Middleware(self._stand_before))
         else:
