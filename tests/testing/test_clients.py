@@ -166,6 +166,8 @@ def test_under_another_name_than_localhost_it_says_what_to_do(kit: Kit) -> None:
 
 def test_an_application_with_a_public_url_is_refused(kit: Kit) -> None:
     with pytest.raises(ConfigurationError, match="for tests only: PUBLIC_URL is https://acme"):
-        for_flask.SecondFactor(Flask("acme"), person=lambda: None, public_url="https://acme.example")
+        for_flask.SecondFactor(
+            Flask("acme"), person=lambda: None, public_url="https://acme.example", database="sqlite:////nowhere/acme.db"
+        )
     gate = for_flask.SecondFactor(Flask("acme"), person=lambda: None, public_url="http://localhost")
     gate.close()

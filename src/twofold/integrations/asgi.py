@@ -69,7 +69,7 @@ class Passage:
 
     def __init__(self, guard: Guard, scope: Scope, person: Person | None, login: Login, body: Body) -> None:
         self.answer: Answer | None = None
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._guard, self._who, self._body = guard, (person, login), body
         self._arrival = read_arrival(scope)
 
