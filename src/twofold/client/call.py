@@ -6,6 +6,7 @@ Every call is written once (`calls.py`). Here stands what both faces share; who 
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 from urllib.parse import quote
@@ -89,18 +90,18 @@ def body_of(members: Mapping[str, object]) -> bytes:
         raise InvalidInput("body", "text in Unicode") from None
 
 
-class Blocking:
+class Blocking(ABC):
     """The root of the face whose methods wait."""
 
-    def _send(self, call: Call[T]) -> T:
-        raise NotImplementedError
+    @abstractmethod
+    def _send(self, call: Call[T]) -> T: ...
 
 
-class Awaiting:
+class Awaiting(ABC):
     """The root of the face whose methods are awaited."""
 
-    async def _send(self, call: Call[T]) -> T:
-        raise NotImplementedError
+    @abstractmethod
+    async def _send(self, call: Call[T]) -> T: ...
 
 
 class described(Generic[P, T]):  # noqa: N801 - a decorator
